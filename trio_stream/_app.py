@@ -1,0 +1,213 @@
+"""The application: its routes, and the ways to serve them."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+from trio_util import move_on_when
+
+from ._config import Config
+from ._routing import ANY, Handler, Router
+from ._server import Server, open_listeners
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+_H = TypeVar("_H", bound=Handler)
+
+
+class App:
+    """Routes and their handlers, and the ways to serve them.
+
+    A handler is called as `handler(res, req)` and may be `async def` or a plain function. When its
+    client goes away, an async handler is cancelled, unless `cancel_on_abort` is false.
+
+    Paths are literal (`/a/b`), have parameters (`/users/:id`, found as `req.params["id"]`), or a
+    wildcard as their tail (`/files/*`, found as `req.params["*"]`). A literal segment beats a
+    parameter, a parameter beats a wildcard. A path that is known under other methods only is
+    answered with 405, an unknown one with 404. A GET route answers HEAD, and OPTIONS is answered
+    where no route claims it.
+
+    Args:
+      config: Limits and timeouts.
+      cancel_on_abort: Whether an abort cancels the handler of a route that does not say.
+    """
+
+    def __init__(self, *, config: Config | None = None, cancel_on_abort: bool = True) -> None:
+        self.config = config or Config()
+        self._cancel_on_abort = cancel_on_abort
+        self._router = Router()
+
+    # Routes...
+
+    def _route(
+        self, method: str, path: str, handler: Handler | None, cancel_on_abort: bool | None
+    ) -> Callable[[_H], _H]:
+        def register(handler: _H) -> _H:
+            cancel = self._cancel_on_abort if cancel_on_abort is None else cancel_on_abort
+            self._router.add(method, path, handler, cancel_on_abort=cancel)
+            return handler
+
+        if handler is not None:
+            register(handler)
+        return register
+
+    def get(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve GET requests for `path`, and HEAD, as a decorator or with `handler` directly."""
+        return self._route("GET", path, handler, cancel_on_abort)
+
+    def post(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve POST requests for `path`, as a decorator or with `handler` directly."""
+        return self._route("POST", path, handler, cancel_on_abort)
+
+    def put(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve PUT requests for `path`, as a decorator or with `handler` directly."""
+        return self._route("PUT", path, handler, cancel_on_abort)
+
+    def patch(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve PATCH requests for `path`, as a decorator or with `handler` directly."""
+        return self._route("PATCH", path, handler, cancel_on_abort)
+
+    def delete(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve DELETE requests for `path`, as a decorator or with `handler` directly."""
+        return self._route("DELETE", path, handler, cancel_on_abort)
+
+    def head(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve HEAD requests for `path`, as a decorator or with `handler` directly."""
+        return self._route("HEAD", path, handler, cancel_on_abort)
+
+    def options(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve OPTIONS requests for `path`, as a decorator or with `handler` directly."""
+        return self._route("OPTIONS", path, handler, cancel_on_abort)
+
+    def connect(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve CONNECT requests for `path`, as a decorator or with `handler` directly.
+
+        What they have for a path is one segment, the authority (RFC 9112 section 3.2.3).
+        """
+        return self._route("CONNECT", path, handler, cancel_on_abort)
+
+    def trace(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve TRACE requests for `path`, as a decorator or with `handler` directly."""
+        return self._route("TRACE", path, handler, cancel_on_abort)
+
+    def any(
+        self,
+        path: str,
+        handler: Handler | None = None,
+        *,
+        cancel_on_abort: bool | None = None,
+    ) -> Callable[[_H], _H]:
+        """Serve requests of every method that has no route of its own for `path`."""
+        return self._route(ANY, path, handler, cancel_on_abort)
+
+    # Serving...
+
+    async def serve(
+        self,
+        *,
+        host: str | None = "127.0.0.1",
+        port: int = 8000,
+        task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, or until `Server.shutdown`.
+
+        With `await nursery.start(app.serve)` it returns a `Server` once all listeners are bound.
+
+        Args:
+          host: The name or address to listen on; `None` for all interfaces.
+          port: 0 for a free one, which `Server.port` then tells.
+          task_status: For `nursery.start`.
+
+        Raises:
+          OSError: The address is not to be had.
+        """
+        listeners = await open_listeners(host, port)
+        await Server(self._router, self.config, listeners).serve(task_status)
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it."""
+        server = Server(self._router, self.config)
+        async with server.running():
+            await server.serve_stream(stream)
+
+    def run(self, *, host: str | None = "127.0.0.1", port: int = 8000) -> None:
+        """Serve from a script, until Ctrl-C or SIGTERM: `trio.run` around `serve`.
+
+        Where it serves is printed on stdout.
+
+        Args:
+          host: The name or address to listen on; `None` for all interfaces.
+          port: 0 for a free one.
+
+        Raises:
+          OSError: The address is not to be had.
+        """
+        trio.run(self._serve_until_signal, host, port)
+
+    async def _serve_until_signal(self, host: str | None, port: int) -> None:
+        listeners = await open_listeners(host, port)
+        server = Server(self._router, self.config, listeners)
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            for address in server.addresses:
+                name = f"[{address[0]}]" if ":" in address[0] else address[0]
+                print(f"Serving on http://{name}:{address[1]}", flush=True)
+            async with move_on_when(signals.__anext__):
+                await server.serve()

@@ -1,0 +1,89 @@
+"""Every limit and timeout of a server, in one place."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Limits and timeouts. Sizes are in bytes, times in seconds of Trio's clock.
+
+    Raises:
+      ValueError: A field has a value that can't work; the message names it.
+    """
+
+    stall_timeout: float = 60.0
+    """A client that takes no byte of a response for this long is aborted as `STALLED`.
+
+    Measured from the send that did not fit. On a socket the kernel's queue counts: a client that
+    takes a few bytes now and then stays, and one that stops is found within twice this time. `inf`:
+    never.
+    """
+
+    half_close: Literal["abort", "serve"] = "abort"
+    """What a FIN means that a client sends after a complete request.
+
+    RFC 9112 section 9.6 lets a client close its sending side and still read the response. But a TCP
+    peer can't tell that FIN from one of a client that has gone; only a later write finds out.
+    Nearly no client half-closes, and every client goes away, so `"abort"`, as in Go and
+    uWebSockets, takes a FIN for the end. `"serve"` goes on until a write or a reset says that the
+    client has gone: for clients such as `nc -N`, at the price that a handler that sends nothing is
+    not told.
+    """
+
+    notsent_lowat: int = 128 * 1024
+    """How much unsent data the kernel takes for one socket (`TCP_NOTSENT_LOWAT`, tcp(7)).
+
+    Trio's own 16 KiB needs twice the CPU of 128 KiB; without a limit, a slow client holds 800 KiB
+    of kernel memory and hears of an abort that much later.
+    """
+
+    stream_buffer_size: int = 64 * 1024
+    """What is accepted ahead for a stream that has no non-blocking send (TLS, memory), and read
+    ahead from it to notice its end."""
+
+    send_budget: int = 256 * 1024
+    """After this many bytes sent without parking, `send_chunk` lets other tasks run.
+
+    A checkpoint costs about as much as sending 16 KiB, so one for each chunk would halve the
+    throughput.
+    """
+
+    max_head_size: int = 16 * 1024
+    """The longest request line and header fields that are taken, together; beyond it, 431."""
+
+    max_discarded_body: int = 64 * 1024
+    """How much of a request body that nobody read is read and dropped to keep the connection.
+
+    With more than that still to come the connection closes after the response.
+    """
+
+    linger_timeout: float = 2.0
+    """How long a connection that we close waits for the client to close as well (RFC 9112 section
+    9.6).
+
+    Without it the kernel may reset the connection, and the client loses the end of the response.
+    """
+
+    def __post_init__(self) -> None:
+        if self.half_close not in ("abort", "serve"):
+            raise ValueError(f'half_close must be "abort" or "serve", not {self.half_close!r}')
+        for name in (
+            "notsent_lowat",
+            "stream_buffer_size",
+            "send_budget",
+            "max_head_size",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 byte, not {getattr(self, name)!r}")
+        if self.max_discarded_body < 0:
+            raise ValueError(
+                f"max_discarded_body must not be negative, not {self.max_discarded_body!r}"
+            )
+        for name in ("stall_timeout", "linger_timeout"):
+            if not 0 < getattr(self, name) <= inf:
+                raise ValueError(
+                    f"{name} must be more than 0 seconds, or math.inf for no limit, "
+                    f"not {getattr(self, name)!r}"
+                )

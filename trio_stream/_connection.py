@@ -1,0 +1,189 @@
+"""One connection: a transport and a protocol joined, and the cycle of requests and responses.
+
+All of it is one task: receiving a request, its handler and the flush follow each other in
+  `_serve_request`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._protocol import BadRequestError, Protocol
+from ._request import Request
+from ._response import Response
+from ._routing import answer_status
+from ._stats import AbortReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import h11
+
+    from ._config import Config
+    from ._routing import Handler, Router
+    from ._stalls import StallWatch
+    from ._stats import Stats
+    from ._transport import Transport
+
+logger = logging.getLogger("trio_stream")
+
+
+class Connection:
+    """Serves one client from its first request to its last.
+
+    There is one cancel scope for all of a connection's requests, and none for each: an abort ends
+    the connection anyway, and a scope costs more than routing a request does.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        router: Router,
+        config: Config,
+        stats: Stats,
+        stalls: StallWatch,
+    ) -> None:
+        self._transport = transport
+        self._protocol = Protocol(config)
+        self._router = router
+        self._config = config
+        self._stats = stats
+        self._stalls = stalls
+        self._cancel_scope = trio.CancelScope()
+        self._response: Response | None = None
+        self._closing = False
+
+    async def serve(self) -> None:
+        """Serve requests until the client goes or one of them ends the connection.
+
+        The transport is then finished, but not closed.
+        """
+        self._stats.open_connections += 1
+        try:
+            with self._cancel_scope:
+                while await self._serve_request():
+                    pass
+            if not self._transport.hung_up:
+                await self._transport.finish()
+        except trio.BrokenResourceError:
+            pass  # the client has gone between two responses: nobody to tell
+        finally:
+            self._stats.open_connections -= 1
+
+    def close_when_idle(self) -> None:
+        """Close now if no request is being served, else after its response."""
+        self._closing = True
+        if self._response is None:
+            self._cancel_scope.cancel()
+        else:
+            self._response._close = True
+
+    # Receiving the request...
+
+    async def _receive_head(self) -> h11.Request | None:
+        """The next request's head; `None` when the client has ended its stream instead."""
+        if (head := self._protocol.next_request()) is not None:
+            # It was pipelined. Nothing else here has to wait, and the other connections want their
+            # turn.
+            await trio.lowlevel.checkpoint()
+            return head
+        while head is None and not self._protocol.client_has_closed:
+            self._protocol.receive_data(await self._transport.receive_some())
+            head = self._protocol.next_request()
+        return head
+
+    async def _discard_request_body(self) -> bool:
+        """Drop what the handler has not read of the request; whether its end was reached."""
+        try:
+            if self._protocol.discard_request_body():
+                with trio.move_on_after(self._config.linger_timeout):
+                    while self._protocol.discard_request_body():
+                        self._protocol.receive_data(await self._transport.receive_some())
+        except BadRequestError:
+            return False  # the response is complete: there is no place for another answer
+        return self._protocol.start_next_cycle()
+
+    # Sending the response...
+
+    async def _serve_request(self) -> bool:
+        """Serve the next request; whether another one may follow."""
+        try:
+            head = await self._receive_head()
+        except BadRequestError as exc:
+            logger.debug("%s: %d for a bad request: %s", self._transport.client, exc.status, exc)
+            with self._response_under_way(cancel_on_abort=True, close=True) as response:
+                answer_status(response, exc.status)
+                await response._wait_over()
+            return False
+        if head is None:
+            return False
+        request = Request(head, client=self._transport.client, scheme=self._transport.scheme)
+        route, request.params = self._router.find(request.method, request.raw_path)
+        self._stats.requests += 1
+        with self._response_under_way(cancel_on_abort=route.cancel_on_abort) as response:
+            await self._run_handler(route.handler, response, request)
+            await response._wait_over()
+        return response._allows_reuse and await self._discard_request_body()
+
+    @contextmanager
+    def _response_under_way(
+        self, *, cancel_on_abort: bool, close: bool = False
+    ) -> Iterator[Response]:
+        """Make the response that the transport reports to; it ends with the block at the latest."""
+        if self._cancel_scope.deadline != inf:
+            self._cancel_scope.deadline = inf  # which the last handler has set for itself
+        response = Response(
+            self._transport,
+            self._protocol,
+            self._cancel_scope,
+            self._stats,
+            self._stalls,
+            send_budget=self._config.send_budget,
+            cancel_on_abort=cancel_on_abort,
+            close=close or self._closing,
+        )
+        self._response = self._transport.user = response
+        self._stats.active_responses += 1
+        if self._transport.hung_up:
+            # It came with the request, or before it. The handler may still answer, if it does not
+            # wait.
+            self._transport.notify_soon()
+        try:
+            yield response
+        finally:
+            self._response = self._transport.user = None
+            self._stats.active_responses -= 1
+            response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
+
+    async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
+        may_go_on = True
+        failed = False
+        try:
+            result = handler(response, request)
+            if isinstance(result, Awaitable):
+                may_go_on = False
+                await result
+        except* Exception as failures:  # a handler's nursery may raise some beside its Cancelled
+            failed = True
+            alone = len(failures.exceptions) == 1
+            logger.error(
+                "%s %s: the handler raised an exception",
+                request.method,
+                request.target,
+                exc_info=failures.exceptions[0] if alone else failures,
+            )
+        if not failed and not response._handler_returned(may_go_on=may_go_on):
+            failed = True
+            logger.error(
+                "%s %s: the handler returned without an answer; an empty one is end_without_body()",
+                request.method,
+                request.target,
+            )
+        if failed:
+            response._handler_failed()

@@ -1,0 +1,172 @@
+"""The sans-I/O part: one `h11.Connection` and the HTTP duties that h11 leaves to a server.
+
+Nothing in this file waits, sends or knows Trio: bytes and calls go in, bytes and requests come out.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+import h11
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._config import Config
+
+
+class BadRequestError(Exception):
+    """What the client sent is no HTTP/1.1 request: it gets an answer, and the connection closes.
+
+    Attributes:
+      status: The status code of the answer, from 400 to 599.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Protocol:
+    """The server's side of one HTTP/1.1 connection."""
+
+    def __init__(self, config: Config) -> None:
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=config.max_head_size)
+        self._max_discarded_body = config.max_discarded_body
+        self._request: h11.Request | None = None
+        self._discarded = 0
+
+    # Receiving the request...
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what the client sent; `b""` says that it has ended its stream."""
+        self._h11.receive_data(data)
+
+    def next_request(self) -> h11.Request | None:
+        """The next request's head; `None` while it has not been received whole.
+
+        Raises:
+          BadRequestError: What was received is no request.
+        """
+        event = self._next_event()
+        if isinstance(event, h11.Request):
+            self._request = event
+            return event
+        return None
+
+    @property
+    def client_has_closed(self) -> bool:
+        """Whether the client ended its stream between two requests."""
+        return self._h11.their_state is h11.CLOSED
+
+    # Sending the response...
+
+    def start_response(
+        self,
+        status: int,
+        reason: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+        body_length: int,
+        *,
+        close: bool,
+    ) -> bytes:
+        """Build the head of the response.
+
+        Args:
+          status: From 200 to 599.
+          reason: The reason phrase.
+          headers: All fields but `Date` and `Content-Length`.
+          body_length: In bytes, as the answer to a GET would have it.
+          close: Whether the connection closes after this response. It also does when the client
+            asked for that, speaks HTTP/1.0, or has too much of its request left to send.
+
+        Returns:
+          The bytes of the head.
+        """
+        fields = [(b"Date", _http_date(int(time.time()))), *headers]
+        # RFC 9110 section 8.6: never in a 204; in a 304 only what a GET would get, which nobody has
+        # told.
+        if status != 204 and not (status == 304 and body_length == 0):
+            fields.append((b"Content-Length", b"%d" % body_length))
+        if close or not self._can_discard_request():
+            fields.append((b"Connection", b"close"))
+        head = self._h11.send(h11.Response(status_code=status, reason=reason, headers=fields))
+        assert head is not None
+        return head
+
+    def finish_response(self, body_length: int) -> None:
+        """Note that the response is complete, with that many bytes of body sent."""
+        if body_length:
+            body = cast("bytes", _BodyOfLength(body_length))
+            self._h11.send_with_data_passthrough(h11.Data(data=body))
+        self._h11.send(h11.EndOfMessage())
+
+    def response_has_body(self, status: int) -> bool:
+        """Whether a body follows the head (RFC 9112 section 6.3, rules 1 and 2)."""
+        method = self._request.method if self._request else b""
+        tunnel = method == b"CONNECT" and 200 <= status < 300
+        return not (method == b"HEAD" or status in (204, 304) or tunnel)
+
+    # And on to the next one...
+
+    def discard_request_body(self) -> bool:
+        """Drop what has been received of the request's body.
+
+        Returns:
+          Whether it is worth waiting for the rest. `False` also when there is none.
+
+        Raises:
+          BadRequestError: The body is malformed, or ended early.
+        """
+        while self._h11.their_state is h11.SEND_BODY and self._can_discard_request():
+            event = self._next_event()
+            if event is h11.NEED_DATA:
+                return True
+            if isinstance(event, h11.Data):
+                self._discarded += len(event.data)
+        return False
+
+    def start_next_cycle(self) -> bool:
+        """Whether the connection can serve another request; if so, it is ready for it."""
+        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+            return False
+        self._h11.start_next_cycle()
+        self._request = None
+        self._discarded = 0
+        return True
+
+    def _can_discard_request(self) -> bool:
+        if self._request is None or self._h11.their_state is not h11.SEND_BODY:
+            return True
+        if self._h11.they_are_waiting_for_100_continue:
+            return False  # it may send the body or not: nobody could tell the next request from it
+        length = next((int(v) for n, v in self._request.headers if n == b"content-length"), 0)
+        return max(length, self._discarded) <= self._max_discarded_body
+
+    def _next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
+        try:
+            return self._h11.next_event()
+        except h11.RemoteProtocolError as exc:
+            raise BadRequestError(str(exc), exc.error_status_hint) from exc
+
+
+class _BodyOfLength:
+    """A stand-in for a body that h11 is told of once, at its end, and never sees.
+
+    h11 only looks at the length of data that it passes through (its documented way for sendfile).
+    An event for each 16 KiB would cost half as much again as sending them.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+
+@lru_cache(maxsize=1)
+def _http_date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode("ascii")

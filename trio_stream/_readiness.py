@@ -1,0 +1,85 @@
+"""Who is writable and who hung up: one watcher for all sockets of a server.
+
+Every socket is registered once, edge-triggered, in an epoll instance that is itself waited for in
+Trio's loop. So neither a request nor a parked send costs a task or a system call, and a FIN is seen
+even behind request bytes that nobody has read yet: `EPOLLRDHUP` does not wait for a reader, as
+`recv` would.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+# Elsewhere (macOS, Windows) a socket is served like any other stream.
+HAVE_EPOLL = hasattr(select, "epoll")
+
+
+class Watched(Protocol):
+    """What the watcher tells, in its own task: neither method may raise."""
+
+    def on_writable(self) -> None:
+        """The kernel takes bytes again."""
+
+    def on_hang_up(self, *, reset: bool) -> None:
+        """The peer sent FIN or, with `reset`, nothing can be sent any more."""
+
+
+class ReadinessWatcher:
+    """Tells each registered descriptor when it takes bytes again and when its peer hangs up.
+
+    A context manager: leaving it closes the epoll instance, after `run` has ended.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, Watched] = {}
+        self._events = select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._epoll.close()
+
+    def add(self, fd: int, watched: Watched) -> None:
+        """Watch `fd`: what it is now is told soon, and then each change.
+
+        Raises:
+          OSError: The kernel can't watch one more descriptor.
+        """
+        self._epoll.register(fd, self._events)
+        self._watched[fd] = watched
+
+    def remove(self, fd: int) -> None:
+        """Forget `fd`, which must still be open."""
+        del self._watched[fd]
+        self._epoll.unregister(fd)
+
+    def notify_soon(self, fd: int) -> None:
+        """Tell once more what `fd` is now, when Trio next looks for I/O."""
+        self._epoll.modify(fd, self._events)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        gone = select.EPOLLERR | select.EPOLLHUP
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            for fd, events in self._epoll.poll(0):
+                # What was told to another one in this round may have closed this one.
+                watched = self._watched.get(fd)
+                if watched is not None and events & (select.EPOLLRDHUP | gone):
+                    watched.on_hang_up(reset=bool(events & gone))
+                elif watched is not None and events & select.EPOLLOUT:
+                    watched.on_writable()

@@ -1,0 +1,610 @@
+"""The response: its head, its offset, partial sends, and what happens when the client goes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+
+import trio
+
+from ._stats import AbortReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+    from ._protocol import Protocol
+    from ._stalls import StallWatch
+    from ._stats import Stats
+    from ._transport import Transport
+
+_H = TypeVar("_H", bound="Callable[..., object]")
+
+logger = logging.getLogger("trio_stream")
+
+# RFC 9110 sections 5.6.2 and 5.5, RFC 9112 section 4.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_VALUE = re.compile(
+    rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
+)
+_STATUS = re.compile(r"([2-5][0-9]{2})(?: ([\t\x20-\x7e]*))?")
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+# What the server writes itself, from what it knows better.
+_OWN_FIELDS = frozenset({"content-length", "date", "transfer-encoding"})
+
+
+class SendResult(NamedTuple):
+    """What became of a send.
+
+    Attributes:
+      ok: Every byte of the data was accepted. `(False, True)` says that the client has gone, and
+        nothing else does.
+      done: The response is over: complete if `ok`.
+    """
+
+    ok: bool
+    done: bool
+
+
+_SENT = SendResult(ok=True, done=False)
+_DONE = SendResult(ok=True, done=True)
+_BLOCKED = SendResult(ok=False, done=False)
+_GONE = SendResult(ok=False, done=True)
+
+
+class Response:
+    """One HTTP response, streamed.
+
+    The head is collected first and leaves with the first bytes of the body, in one system call. The
+    body is sent by `await send_chunk(...)`, which parks as often as the client needs, or by
+    `try_end(...)`, which never does and says how much was taken. A response that ends before it is
+    complete is *aborted*.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        protocol: Protocol,
+        cancel_scope: trio.CancelScope,
+        stats: Stats,
+        stalls: StallWatch,
+        *,
+        send_budget: int,
+        cancel_on_abort: bool,
+        close: bool = False,
+    ) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._cancel_scope = cancel_scope
+        self._stats = stats
+        self._stalls = stalls
+        self._send_budget = send_budget
+        self._cancel_on_abort = cancel_on_abort
+        self._close = close
+
+        self._status = 200
+        self._reason = b"OK"
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._total_size: int | None = None
+        self._head_started = False
+        self._unsent_head: bytes | memoryview = b""
+
+        self._offset = 0
+        self._unsent_end: bytes | memoryview = b""
+        self._ended = False  # the handler has given all; what is left is `_unsent_end`
+        self._complete = False
+        self._abort_reason: AbortReason | None = None
+        self._abort_was_told = False
+
+        self._sending = False
+        self._blocked = False  # a try has failed, and the transport has not been writable since
+        self._missed_writable = False
+        self._unsent_when_blocked = 0
+        self._sent_since_park = 0
+        self._wakeup: trio.Event | None = None
+        self._writable_handler: Callable[[Response, int], object] | None = None
+        self._aborted_handlers: list[Callable[[Response], object]] = []
+
+    def __repr__(self) -> str:
+        state = (
+            f"aborted: {self._abort_reason.name}"
+            if self._abort_reason is not None
+            else "complete"
+            if self._complete
+            else "open"
+        )
+        return f"<Response {self._status}, {self._offset} of {self._total_size} bytes, {state}>"
+
+    # The head...
+
+    def write_status(self, status: int | str) -> Self:
+        """Set the status: `404`, `"404 Not Found"`, or `"404"`.
+
+        Raises:
+          ValueError: It is no final status code (from 200 to 599), or the phrase is not printable
+            ASCII.
+          RuntimeError: The head has been sent.
+        """
+        self._check_head_is_open("write_status")
+        match = _STATUS.fullmatch(str(status))
+        if match is None:
+            raise ValueError(
+                f"a status is a number from 200 to 599, alone or with a phrase, not {status!r}"
+            )
+        code, phrase = match.groups()
+        self._status = int(code)
+        if phrase is None and self._status in _PHRASES:
+            phrase = _PHRASES[self._status]
+        self._reason = (phrase or "").encode("ascii")
+        return self
+
+    def write_header(self, name: str, value: str | bytes | int) -> Self:
+        """Add a header field. One that is added twice is sent twice, as `Set-Cookie` needs it.
+
+        Args:
+          name: A token, in any case (RFC 9110 section 5.6.2).
+          value: Text is sent as ISO-8859-1.
+
+        Raises:
+          ValueError: The name or the value could split the response or confuse its reader (CR, LF,
+            NUL and other control characters, white space at an end, text beyond ISO-8859-1), or the
+            field is one that the server writes itself: `Content-Length` (from `total_size`),
+            `Date`, `Transfer-Encoding`.
+          RuntimeError: The head has been sent.
+        """
+        self._check_head_is_open("write_header")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} can't be the name of a header field")
+        if name.lower() in _OWN_FIELDS:
+            raise ValueError(f"{name} is written by the server, from what it knows of the response")
+        try:
+            raw = value if isinstance(value, bytes) else str(value).encode("latin-1")
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{name}: {value!r} is not ISO-8859-1; percent-encode it, or pass bytes"
+            ) from None
+        if not _FIELD_VALUE.fullmatch(raw):
+            raise ValueError(f"{name}: {value!r} can't be the value of a header field")
+        self._headers.append((name.encode("ascii"), raw))
+        return self
+
+    # The body, without blocking...
+
+    def get_write_offset(self) -> int:
+        """How many bytes of the body the transport has accepted: exact at all times."""
+        return self._offset
+
+    def try_end(self, data: Buffer, total_size: int) -> SendResult:
+        """Hand over as much of `data` as the transport takes now, of a body of `total_size` bytes.
+
+        The rest is not kept: to go on, note `get_write_offset()` as `start` *before* the first try,
+        and when `on_writable` calls, try `data[get_write_offset() - start:]`. (uWebSockets:
+        `tryEnd`.)
+
+        Args:
+          data: Any bytes-like object. It is not copied on its way to a socket.
+          total_size: The length of the whole body in bytes, the same in each call.
+
+        Returns:
+          `ok`, whether all of `data` was accepted, and `done`, whether the response is over.
+
+        Raises:
+          ValueError: `data` goes beyond `total_size`, or `total_size` is not what it was.
+          RuntimeError: The response is complete, or has been ended.
+          TypeError: `data` is not bytes-like, or `total_size` no integer.
+          trio.BusyResourceError: Another task is in `send_chunk`.
+        """
+        view = _byte_view(data)
+        if self._sending and view:
+            raise trio.BusyResourceError("another task is sending on this response")
+        return self._try_end(view, total_size)
+
+    def end(self, data: Buffer | str = b"") -> bool:
+        """Send `data` as the rest of the body, at once or as the client takes it.
+
+        What does not go now is queued, and delivered by the connection.
+
+        Args:
+          data: Any bytes-like object, or text, which is sent as UTF-8.
+
+        Returns:
+          `True` if all has gone; `False` if some is queued (see `drain`), or the client has gone.
+
+        Raises:
+          ValueError: `data` is not what is missing to the `total_size` given before.
+          RuntimeError: The response is complete, or has been ended.
+          TypeError: `data` is neither bytes-like nor text.
+          trio.BusyResourceError: Another task is in `send_chunk`.
+        """
+        view = data.encode() if isinstance(data, str) else _byte_view(data)
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this response")
+        if self._abort_reason is not None:
+            return False
+        self._check_body_is_open()
+        size = self._offset + len(view)
+        if self._total_size is not None and self._total_size != size:
+            raise ValueError(
+                f"end() with {len(view)} bytes makes a body of {size}, "
+                f"not of total_size={self._total_size}"
+            )
+        self._end(view)
+        return self._complete
+
+    def end_without_body(self) -> bool:
+        """Send the head alone: an answer with nothing in it.
+
+        Returns:
+          As `end`.
+
+        Raises:
+          ValueError: A `total_size` was given before.
+          RuntimeError: The response is complete, or has been ended.
+        """
+        return self.end()
+
+    # The body, parking...
+
+    async def send_chunk(self, data: Buffer, total_size: int) -> SendResult:
+        """Send all of `data`, of a body of `total_size` bytes, parking as often as needed.
+
+        A checkpoint: it always checks for cancellation, yields when it parks, and at the latest
+        after `Config.send_budget` bytes without parking, or if `data` is empty. When it is
+        cancelled, `get_write_offset()` says exactly how much was accepted, and the connection will
+        not be used for another request.
+
+        Args:
+          data: Any bytes-like object; don't change it before this returns. It is not copied on its
+            way to a socket.
+          total_size: The length of the whole body in bytes, the same in each call.
+
+        Returns:
+          `(True, done)` when all of `data` was accepted, `(False, True)` when the client has gone.
+          That is said once: with `cancel_on_abort`, a handler that sends on is cancelled.
+
+        Raises:
+          ValueError, RuntimeError, TypeError: As `try_end`.
+          trio.BusyResourceError: Another task is in `send_chunk`.
+        """
+        view: bytes | memoryview = _byte_view(data)
+        if self._abort_reason is not None and not self._abort_was_told:
+            self._abort_was_told = True
+            return _GONE
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this response")
+        self._sending = True
+        try:
+            if view and self._sent_since_park < self._send_budget:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            else:
+                self._sent_since_park = 0
+                await trio.lowlevel.checkpoint()
+            before = self._offset
+            while (result := self._try_end(view, total_size)) is _BLOCKED:
+                view = memoryview(view)[self._offset - before :]
+                self._stats.parks += 1
+                self._sent_since_park = 0
+                await self._park()
+                before = self._offset
+            self._sent_since_park += len(view)
+        except trio.Cancelled:
+            self._close = True
+            raise
+        finally:
+            self._sending = False
+        if result is _GONE:
+            self._abort_was_told = True
+        return result
+
+    async def drain(self) -> None:
+        """Park until what `end` queued has gone, or the response is aborted."""
+        await trio.lowlevel.checkpoint()
+        while self._ended and not self._is_over:
+            await self._park()
+
+    # How it ends...
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the response ended before it was complete."""
+        return self._abort_reason is not None
+
+    @property
+    def abort_reason(self) -> AbortReason | None:
+        """Why the response ended before it was complete; `None` if it has not."""
+        return self._abort_reason
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope around the handler. With `cancel_on_abort`, an abort cancels it.
+
+        It is the connection's: when it is cancelled, from whatever side, the connection closes.
+        """
+        return self._cancel_scope
+
+    async def wait_aborted(self) -> AbortReason:
+        """Park until the response is aborted, and return why.
+
+        If the response completes, that never happens: run it in a nursery, and cancel it.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._abort_reason is None:
+            await self._park()
+        return self._abort_reason
+
+    def on_writable(self, handler: Callable[[Response, int], object]) -> Self:
+        """Have `handler(res, offset)` called when the transport takes bytes after a failed try.
+
+        There is one such handler; the last one registered counts. Only a failed try arms the next
+        call, so what `handler` returns (by custom whether its own try went through) is not looked
+        at. An exception in it aborts the response. (uWebSockets: `onWritable`.)
+        """
+        self._writable_handler = _check_handler("on_writable", handler)
+        if self._missed_writable:
+            self._missed_writable = False
+            self._blocked = True
+            self._transport.notify_soon()
+        return self
+
+    def on_aborted(self, handler: Callable[[Response], object]) -> Self:
+        """Have `handler(res)` called once if the response ends before it is complete.
+
+        Handlers add up and are called in order; one that is registered again counts once. If the
+        response has been aborted already, `handler` is called now. An exception in it is logged.
+        (uWebSockets: `onAborted`.)
+        """
+        _check_handler("on_aborted", handler)
+        if self._abort_reason is not None:
+            self._call_aborted_handler(handler)
+        elif not self._complete and handler not in self._aborted_handlers:
+            self._aborted_handlers.append(handler)
+        return self
+
+    # Sending, step by step...
+
+    @property
+    def _is_over(self) -> bool:
+        return self._complete or self._abort_reason is not None
+
+    def _try_end(self, view: bytes | memoryview, total_size: int) -> SendResult:
+        if self._abort_reason is not None:
+            return _GONE
+        if self._ended or total_size != self._total_size:
+            self._check_body_is_open()
+            self._set_total_size(total_size)
+        missing = total_size - self._offset
+        if len(view) > missing:
+            raise ValueError(
+                f"{len(view)} bytes at offset {self._offset} go beyond total_size={total_size}"
+            )
+        if not self._head_started:
+            if not missing or not self._protocol.response_has_body(self._status):
+                self._end(b"")
+                return _GONE if self.aborted else _DONE
+            if not view:
+                return _SENT
+            self._start_head()
+        accepted = self._send(view)
+        if self.aborted:
+            return _GONE
+        if accepted == missing:
+            self._set_complete()
+            return _DONE
+        return _SENT if accepted == len(view) else _BLOCKED
+
+    def _end(self, view: bytes | memoryview) -> None:
+        """Accept `view` as the rest of the body, and send what goes now."""
+        if not self._head_started:
+            if self._total_size is None:
+                self._total_size = len(view)
+            self._start_head()
+        self._ended = True
+        self._unsent_end = view if self._protocol.response_has_body(self._status) else b""
+        self._send_end()
+        if self._unsent_end and not self._is_over:
+            # The caller may change the data once this has returned.
+            self._unsent_end = bytes(self._unsent_end)
+
+    def _send_end(self) -> None:
+        accepted = self._send(self._unsent_end)
+        if accepted:
+            self._unsent_end = memoryview(self._unsent_end)[accepted:]
+        if not (self._unsent_head or self._unsent_end or self._abort_reason):
+            self._set_complete()
+
+    def _start_head(self) -> None:
+        assert self._total_size is not None
+        self._unsent_head = self._protocol.start_response(
+            self._status, self._reason, self._headers, self._total_size, close=self._close
+        )
+        self._head_started = True
+
+    def _send(self, view: bytes | memoryview) -> int:
+        """Send what is left of the head, and of `view` what goes now: its length is returned."""
+        head = self._unsent_head
+        try:
+            if not head:
+                accepted = self._transport.send_some(view)
+            elif not view:
+                accepted = self._transport.send_some(head) - len(head)
+            else:
+                accepted = self._transport.send_some(head, view) - len(head)
+        except trio.BrokenResourceError:
+            self._abort(AbortReason.CLIENT_CLOSED)
+            return 0
+        if head:
+            self._unsent_head = memoryview(head)[accepted:] if accepted < 0 else b""
+            progressed = accepted > -len(head)
+            accepted = max(accepted, 0)
+        else:
+            progressed = accepted > 0
+        self._offset += accepted
+        self._stats.body_bytes_sent += accepted
+        if accepted < len(view) or self._unsent_head:
+            self._blocked = True
+            self._missed_writable = False
+            if progressed or self not in self._stalls:
+                self._unsent_when_blocked = self._transport.unsent()
+                self._stalls.start(self)
+        return accepted
+
+    async def _park(self) -> None:
+        """Wait until the transport is writable or the response is over."""
+        if self._wakeup is None:
+            self._wakeup = trio.Event()
+        await self._wakeup.wait()
+
+    def _wake(self) -> None:
+        if self._wakeup is not None:
+            self._wakeup.set()
+            self._wakeup = None
+
+    # What the transport and the stall watch tell...
+
+    def _transport_writable(self) -> None:
+        if not self._blocked:
+            return
+        self._blocked = False
+        self._stalls.stop(self)
+        if self._ended:
+            self._send_end()
+        self._missed_writable = self._writable_handler is None and not self._sending
+        self._wake()
+        if self._writable_handler is not None and not self._ended:
+            try:
+                self._writable_handler(self, self._offset)
+            except Exception:
+                logger.exception("the on_writable handler of %r raised", self)
+                self._abort(AbortReason.HANDLER_ERROR)
+
+    def _transport_hung_up(self) -> None:
+        self._abort(AbortReason.CLIENT_CLOSED)
+
+    def has_progressed(self) -> bool:
+        """For the stall watch."""
+        unsent, self._unsent_when_blocked = self._unsent_when_blocked, self._transport.unsent()
+        return self._unsent_when_blocked < unsent
+
+    def on_stall(self) -> None:
+        """For the stall watch."""
+        self._transport.reset()
+        self._abort(AbortReason.STALLED)
+
+    # The end...
+
+    def _set_complete(self) -> None:
+        assert self._total_size is not None
+        self._ended = self._complete = True
+        has_body = self._protocol.response_has_body(self._status)
+        self._protocol.finish_response(self._total_size if has_body else 0)
+        self._forget_handlers()
+        self._wake()
+
+    def _abort(self, reason: AbortReason) -> None:
+        """End the response early. The order is part of the contract, and nothing in it yields."""
+        if self._is_over:
+            return
+        self._abort_reason = reason
+        self._stats.aborts[reason] += 1
+        handlers = self._aborted_handlers
+        self._forget_handlers()
+        for handler in handlers:
+            self._call_aborted_handler(handler)
+        self._wake()
+        if self._cancel_on_abort:
+            self._cancel_scope.cancel()
+
+    def _forget_handlers(self) -> None:
+        # They usually refer to this response: without this, only the garbage collector would end
+        # it.
+        self._writable_handler = None
+        self._aborted_handlers = []
+
+    def _call_aborted_handler(self, handler: Callable[[Response], object]) -> None:
+        try:
+            handler(self)
+        except Exception:
+            logger.exception("an on_aborted handler of %r raised", self)
+
+    # What the connection tells and asks...
+
+    def _handler_failed(self) -> None:
+        """The handler raised: a 500 if nothing was sent, else a cut that the client sees."""
+        if self._is_over:
+            return
+        if self._head_started:
+            self._abort(AbortReason.HANDLER_ERROR)
+            return
+        self._status, self._reason = 500, b"Internal Server Error"
+        self._headers = [(b"Content-Type", b"text/plain; charset=utf-8")]
+        self._total_size = None
+        self._end(b"Internal Server Error\n")
+
+    def _handler_returned(self, *, may_go_on: bool) -> bool:
+        """Check that the handler did its work; `False` if it sent nothing.
+
+        Args:
+          may_go_on: It was a plain function, whose callbacks may send the rest.
+        """
+        if self._ended or self._abort_reason is not None:
+            return True
+        if may_go_on and (self._writable_handler is not None or self._aborted_handlers):
+            return True
+        if not self._head_started:
+            return False
+        self._abort(AbortReason.INCOMPLETE)
+        return True
+
+    async def _wait_over(self) -> None:
+        """Wait until the response is complete or aborted; a checkpoint only if it has to wait."""
+        while not self._is_over:
+            await self._park()
+
+    @property
+    def _allows_reuse(self) -> bool:
+        """Whether the connection may serve another request after this response."""
+        return self._complete and not self._close
+
+    # Checks...
+
+    def _check_head_is_open(self, method: str) -> None:
+        if self._head_started:
+            raise RuntimeError(f"{method}() came after the head of the response was sent")
+
+    def _check_body_is_open(self) -> None:
+        if self._ended:
+            raise RuntimeError("the response is complete: nothing more can be sent on it")
+
+    def _set_total_size(self, total_size: int) -> None:
+        if not isinstance(total_size, int):
+            raise TypeError(f"total_size must be an integer, not {total_size!r}")
+        if total_size < 0:
+            raise ValueError(f"total_size must not be negative, not {total_size}")
+        if self._total_size is not None and total_size != self._total_size:
+            raise ValueError(
+                f"total_size was {self._total_size} before, and now it is {total_size}"
+            )
+        self._total_size = total_size
+
+
+def _byte_view(data: Buffer) -> bytes | memoryview:
+    """The bytes of `data`, not copied."""
+    if isinstance(data, bytes):
+        return data
+    view = memoryview(data)
+    # A view with a zero in its shape can't be cast.
+    return view.cast("B") if view.nbytes else b""
+
+
+def _check_handler(method: str, handler: _H) -> _H:
+    if not callable(handler):
+        raise TypeError(f"{method}() needs a callable, not {handler!r}")
+    if inspect.iscoroutinefunction(handler):
+        raise TypeError(f"{method}() needs a plain function: nobody would await {handler!r}")
+    return handler

@@ -1,0 +1,156 @@
+"""From a method and a path to a handler.
+
+The routes are a tree of path segments, so finding one costs the same however many there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from ._request import Request
+    from ._response import Response
+
+Handler: TypeAlias = "Callable[[Response, Request], Awaitable[Any] | Any]"
+
+ANY = "*"  # no method's name: RFC 9110 section 5.6.2 allows the character, nobody registers it
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A handler and how it is served.
+
+    Attributes:
+      handler: Called as `handler(res, req)`.
+      names: What the values matched by the pattern are called, from left to right.
+      cancel_on_abort: Whether an abort cancels the handler.
+    """
+
+    handler: Handler
+    names: tuple[str, ...]
+    cancel_on_abort: bool
+
+
+@dataclass(slots=True)
+class _Node:
+    literals: dict[str, _Node] = field(default_factory=dict)
+    parameter: _Node | None = None
+    tail: dict[str, Route] = field(default_factory=dict)
+    routes: dict[str, Route] = field(default_factory=dict)
+
+
+class Router:
+    """Finds the best route: a literal segment beats a parameter, a parameter beats a wildcard."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._methods: set[str] = set()
+
+    def add(self, method: str, pattern: str, handler: Handler, *, cancel_on_abort: bool) -> None:
+        """Register `handler`.
+
+        Args:
+          method: Upper case, or `ANY`.
+          pattern: `/a/b`, with parameters `/users/:id`, with a tail `/files/*`.
+          handler: Called as `handler(res, req)`.
+          cancel_on_abort: Whether an abort cancels the handler.
+
+        Raises:
+          ValueError: The pattern is malformed, or has a route for this method.
+          TypeError: The handler can't be called.
+        """
+        if not callable(handler):
+            raise TypeError(f"the handler of {pattern!r} must be callable, not {handler!r}")
+        if not pattern.startswith("/"):
+            raise ValueError(f"a path pattern starts with '/', unlike {pattern!r}")
+        *segments, last = pattern.split("/")[1:]
+        if "*" in segments:
+            raise ValueError(
+                f"'*' matches a tail, so it must end the pattern, unlike in {pattern!r}"
+            )
+        node = self._root
+        names: list[str] = []
+        for segment in segments if last == "*" else [*segments, last]:
+            if segment.startswith(":"):
+                names.append(segment[1:])
+                node.parameter = node = node.parameter or _Node()
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        routes = node.tail if last == "*" else node.routes
+        if last == "*":
+            names.append("*")
+        if "" in names or len(set(names)) < len(names):
+            raise ValueError(f"the parameters of {pattern!r} need names that differ")
+        if method in routes:
+            raise ValueError(f"{pattern!r} has a route for this method already")
+        self._methods.add(method)
+        routes[method] = Route(handler, tuple(names), cancel_on_abort)
+
+    def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
+        """The route that answers, and its parameters, percent-decoded.
+
+        There always is one: built-in routes answer OPTIONS, 404 and 405.
+        """
+        if raw_path == "*":  # the whole server: RFC 9110 section 9.3.7
+            return _other_methods(method, self._methods), {}
+        segments = raw_path.removeprefix("/").split("/")
+        if "%" in raw_path:
+            segments = [unquote(segment) for segment in segments]
+        known: set[str] = set()
+        for routes, values in _matches(self._root, segments, 0, ()):
+            route = routes.get(method) or (routes.get("GET") if method == "HEAD" else None)
+            route = route or routes.get(ANY)
+            if route is not None:
+                return route, dict(zip(route.names, values, strict=True))
+            known.update(routes)
+        return (_other_methods(method, known) if known else _NOT_FOUND), {}
+
+
+def _matches(
+    node: _Node, segments: list[str], index: int, values: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Route], tuple[str, ...]]]:
+    """All that matches the segments from `index` on, the most specific first."""
+    if index == len(segments):
+        yield node.routes, values
+        return
+    segment = segments[index]
+    if (child := node.literals.get(segment)) is not None:
+        yield from _matches(child, segments, index + 1, values)
+    if node.parameter is not None and segment:
+        yield from _matches(node.parameter, segments, index + 1, (*values, segment))
+    if node.tail:
+        yield node.tail, (*values, "/".join(segments[index:]))
+
+
+def answer_status(res: Response, status: int) -> None:
+    """Give a short plain-text answer that only says what `status` says."""
+    res.write_status(status).write_header("Content-Type", "text/plain; charset=utf-8")
+    res.end(f"{HTTPStatus(status).phrase}\n")
+
+
+def _not_found(res: Response, _: Request) -> None:
+    answer_status(res, 404)
+
+
+_NOT_FOUND = Route(_not_found, (), cancel_on_abort=True)
+
+
+def _other_methods(method: str, known: set[str]) -> Route:
+    """The answer where there are routes for `known` methods, but none for `method`."""
+    # RFC 9110 sections 9.3.7 and 15.5.6.
+    implied = {"HEAD"} if "GET" in known else set()
+    allow = ", ".join(sorted((known - {ANY}) | implied | {"OPTIONS"}))
+
+    def tell_allowed(res: Response, _: Request) -> None:
+        res.write_header("Allow", allow)
+        if method == "OPTIONS":
+            res.write_status(204).end_without_body()
+        else:
+            answer_status(res, 405)
+
+    return Route(tell_allowed, (), cancel_on_abort=True)

@@ -1,0 +1,133 @@
+"""A running server: its listeners, what its connections share, and its end."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ._connection import Connection
+from ._readiness import HAVE_EPOLL, ReadinessWatcher
+from ._stalls import StallWatch
+from ._stats import Stats
+from ._transport import open_transport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from ._config import Config
+    from ._routing import Router
+    from ._transport import Transport
+
+logger = logging.getLogger("trio_stream")
+
+
+class Server:
+    """A running server. `await nursery.start(app.serve)` returns one.
+
+    Attributes:
+      stats: What it has done and is doing, counted.
+    """
+
+    def __init__(
+        self, router: Router, config: Config, listeners: Sequence[trio.SocketListener] = ()
+    ) -> None:
+        self.stats = Stats()
+        self._router = router
+        self._config = config
+        self._listeners = listeners
+        self._addresses = [listener.socket.getsockname() for listener in listeners]
+        self._watcher = ReadinessWatcher() if HAVE_EPOLL else None
+        self._stalls = StallWatch(config.stall_timeout)
+        self._connections: set[Connection] = set()
+        self._accepting = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<Server on {self._addresses}, {self.stats.open_connections} connections>"
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The addresses it listens on, as `socket.getsockname` gives them."""
+        return list(self._addresses)
+
+    @property
+    def port(self) -> int:
+        """The port of its first listener."""
+        port: int = self._addresses[0][1]
+        return port
+
+    def shutdown(self) -> None:
+        """End gracefully: accept nothing more, and close each connection as soon as it is idle.
+
+        `serve` returns when the last of them is closed; to limit how long that takes, cancel it.
+        """
+        self._accepting.cancel()
+        for connection in self._connections:
+            connection.close_when_idle()
+
+    async def serve(self, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve the listeners until cancelled or shut down, and close them."""
+        async with self.running(), trio.open_nursery() as nursery:
+            task_status.started(self)
+            with self._accepting:
+                await trio.serve_listeners(
+                    self.serve_stream, list(self._listeners), handler_nursery=nursery
+                )
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection to its end, and close `stream`. The server must be `running`."""
+        try:
+            async with open_transport(stream, self._watcher, self._config) as transport:
+                await self.serve_transport(transport)
+        except* (
+            Exception
+        ):  # ours: what a handler raises has been dealt with, and one client is not all
+            logger.exception("a connection ended by an error of the server")
+
+    async def serve_transport(self, transport: Transport) -> None:
+        """Serve one connection until it is over; closing `transport` is the caller's."""
+        connection = Connection(transport, self._router, self._config, self.stats, self._stalls)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.remove(connection)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the watchers at work for the length of the block.
+
+        They work on while it is being cancelled: a handler may then, under a shield of its own,
+        still send a last word.
+        """
+        shield = trio.CancelScope(shield=True)
+
+        async def watch() -> None:
+            with shield:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._stalls.run)
+                    if self._watcher is not None:
+                        nursery.start_soon(self._watcher.run)
+
+        with self._watcher or nullcontext():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                try:
+                    yield
+                finally:
+                    shield.cancel()
+
+
+async def open_listeners(host: str | None, port: int) -> Sequence[trio.SocketListener]:
+    """Listen on TCP.
+
+    Args:
+      host: A name or an address; `None` for all interfaces.
+      port: 0 for a free one.
+
+    Raises:
+      OSError: The address is not to be had; the message says which.
+    """
+    return await trio.open_tcp_listeners(port, host=host)

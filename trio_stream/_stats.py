@@ -1,0 +1,28 @@
+"""What a server counts, and the names of the ways in which a response ends early."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class AbortReason(Enum):
+    """Why a response ended before it was complete."""
+
+    CLIENT_CLOSED = "the client closed or reset the connection"
+    STALLED = "the client took no byte for `Config.stall_timeout` seconds"
+    CANCELLED = "the handler was cancelled, from inside or with the server"
+    HANDLER_ERROR = "the handler raised an exception after the head was sent"
+    INCOMPLETE = "the handler returned before the body was complete"
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of one server, kept up to date while it runs."""
+
+    open_connections: int = 0
+    active_responses: int = 0
+    requests: int = 0
+    body_bytes_sent: int = 0
+    parks: int = 0
+    """How often a send had to wait for its client."""
+    aborts: Counter[AbortReason] = field(default_factory=Counter)

@@ -1,0 +1,315 @@
+"""Non-blocking partial sends over a socket, and over any other Trio stream.
+
+`send_some` takes what goes *now* and says how much that was: after a `Cancelled`, nobody knows how
+much `trio.abc.SendStream.send_all` has sent. What becomes of the peer is told to the `user` of the
+transport, which is the response under way.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from abc import ABC, abstractmethod
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ._config import Config
+    from ._readiness import ReadinessWatcher
+
+READ_SIZE = 16 * 1024
+
+# One TLS record: a larger piece would hide progress, a smaller one costs a system call more.
+_SLICE_SIZE = 16 * 1024
+
+
+class TransportUser(Protocol):
+    """What a transport tells about its peer. Neither method may raise."""
+
+    def _transport_writable(self) -> None: ...
+
+    def _transport_hung_up(self) -> None: ...
+
+
+class Transport(ABC):
+    """One connection's bytes: out without blocking, in with `await`.
+
+    Attributes:
+      user: Is told of writability and of a hang-up, from another task.
+      hung_up: Whether the peer counts as gone.
+      client: The peer's address, as `socket.getpeername` gives it; `None` if it has none.
+      scheme: `"http"` or `"https"`.
+    """
+
+    def __init__(self, config: Config, *, client: object = None, scheme: str = "http") -> None:
+        self.user: TransportUser | None = None
+        self.hung_up = False
+        self.client = client
+        self.scheme = scheme
+        self._half_close_is_hang_up = config.half_close == "abort"
+        self._linger_timeout = config.linger_timeout
+
+    @abstractmethod
+    def send_some(self, *buffers: bytes | memoryview) -> int:
+        """Hand over as much of `buffers`, one after the other, as is taken now.
+
+        Returns:
+          The number of bytes taken, 0 if there is no room. If some were not, the user is told when
+          there is room again.
+
+        Raises:
+          trio.BrokenResourceError: Nothing can be sent any more.
+        """
+
+    @abstractmethod
+    async def receive_some(self) -> bytes:
+        """Wait for bytes of the peer: a few, or `b""` after its last.
+
+        Raises:
+          trio.BrokenResourceError: The connection was reset.
+        """
+
+    @abstractmethod
+    def unsent(self) -> int:
+        """How many bytes were taken by `send_some` and not yet by the peer, as far as known."""
+
+    @abstractmethod
+    def notify_soon(self) -> None:
+        """Tell the user once more what is known now, but not before the next scheduler tick."""
+
+    @abstractmethod
+    async def send_eof(self) -> None:
+        """Send what was accepted, and then the end of the stream.
+
+        Raises:
+          trio.BrokenResourceError: Nothing can be sent any more.
+        """
+
+    def reset(self) -> None:
+        """Give the peer up: throw away what it has not taken; closing resets the connection."""
+        self.hung_up = True
+
+    async def finish(self) -> None:
+        """End the stream and wait a while for the peer to do the same (RFC 9112 section 9.6).
+
+        Closing at once while bytes of the peer are unread would reset the connection, and the peer
+        might lose what it has not read yet.
+        """
+        try:
+            await self.send_eof()
+            with trio.move_on_after(self._linger_timeout):
+                while not self.hung_up and await self.receive_some():
+                    pass
+        except trio.BrokenResourceError:
+            pass  # then the peer has closed, too
+
+    def on_writable(self) -> None:
+        """There is room again."""
+        if self.user is not None:
+            self.user._transport_writable()
+
+    def on_hang_up(self, *, reset: bool) -> None:
+        """The peer sent the end of its stream or, with `reset`, nothing can be sent any more."""
+        if reset or self._half_close_is_hang_up:
+            self.hung_up = True
+            if self.user is not None:
+                self.user._transport_hung_up()
+
+
+class SocketTransport(Transport):
+    """A connected `trio.SocketStream`, sent to with plain non-blocking system calls."""
+
+    def __init__(
+        self, stream: trio.SocketStream, watcher: ReadinessWatcher, config: Config
+    ) -> None:
+        super().__init__(config, client=_peer_address(stream))
+        self._stream = stream
+        self._fd = stream.socket.fileno()
+        self._watcher = watcher
+        if stream.socket.family != socket.AF_UNIX:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, config.notsent_lowat)
+
+    def send_some(self, *buffers: bytes | memoryview) -> int:
+        try:
+            if len(buffers) == 1:
+                return os.write(self._fd, buffers[0])
+            return os.writev(self._fd, buffers)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
+
+    async def receive_some(self) -> bytes:
+        return bytes(await self._stream.receive_some(READ_SIZE))
+
+    def unsent(self) -> int:
+        (unsent,) = struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))
+        return int(unsent)
+
+    def notify_soon(self) -> None:
+        self._watcher.notify_soon(self._fd)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    def reset(self) -> None:
+        super().reset()
+        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class StreamTransport(Transport):
+    """Any `trio.abc.Stream`, made non-blocking by two tasks in `nursery`.
+
+    One drains a bounded send buffer; the other reads ahead, also bounded, so that the end of the
+    stream is noticed while nobody reads.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery, config: Config) -> None:
+        super().__init__(
+            config,
+            client=_peer_address(stream),
+            scheme="https" if isinstance(stream, trio.SSLStream) else "http",
+        )
+        self._stream = stream
+        self._nursery = nursery
+        self._stall_timeout = config.stall_timeout
+        self._size = config.stream_buffer_size
+        self._unsent = bytearray()
+        self._blocked = False
+        self._broken = False
+        self._received = bytearray()
+        self._at_eof = False
+        # Whoever waits for one of the above to change parks here and then looks again.
+        self._change = trio.lowlevel.ParkingLot()
+        nursery.start_soon(self._drain_send_buffer)
+        nursery.start_soon(self._read_ahead)
+
+    def send_some(self, *buffers: bytes | memoryview) -> int:
+        if self._broken:
+            raise trio.BrokenResourceError("sending failed: the stream is broken")
+        before = len(self._unsent)
+        for data in buffers:
+            self._unsent += data[: self._size - len(self._unsent)]
+        accepted = len(self._unsent) - before
+        self._blocked = accepted < sum(map(len, buffers))
+        self._change.unpark_all()
+        return accepted
+
+    async def receive_some(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while not self._received and not self._at_eof:
+            await self._change.park()
+        if self._broken and not self._received:
+            raise trio.BrokenResourceError("receiving failed: the stream is broken")
+        data = bytes(self._received[:READ_SIZE])
+        del self._received[:READ_SIZE]
+        self._change.unpark_all()
+        return data
+
+    def unsent(self) -> int:
+        return len(self._unsent)
+
+    def notify_soon(self) -> None:
+        self._nursery.start_soon(self._notify)
+
+    async def send_eof(self) -> None:
+        while self._unsent and not self._broken:
+            before = len(self._unsent)
+            with trio.move_on_after(self._stall_timeout):
+                await self._change.park()
+            if len(self._unsent) == before:
+                raise trio.BrokenResourceError("the client has stopped reading")
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        else:
+            await self._stream.aclose()
+
+    def reset(self) -> None:
+        super().reset()
+        self._unsent.clear()
+
+    async def _notify(self) -> None:
+        if self.hung_up:
+            self.on_hang_up(reset=True)
+        elif len(self._unsent) < self._size:
+            self.on_writable()
+
+    async def _drain_send_buffer(self) -> None:
+        while True:
+            while not self._unsent:
+                await self._change.park()
+            piece = bytes(self._unsent[:_SLICE_SIZE])
+            try:
+                await self._stream.send_all(piece)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._broken = True
+                self._at_eof = True
+                self._change.unpark_all()
+                self.on_hang_up(reset=True)
+                return
+            del self._unsent[: len(piece)]
+            self._change.unpark_all()
+            # At half: earlier would wake a sender for each slice, later would let the stream run
+            # dry.
+            if self._blocked and len(self._unsent) <= self._size // 2:
+                self._blocked = False
+                self.on_writable()
+
+    async def _read_ahead(self) -> None:
+        while True:
+            while len(self._received) >= self._size:
+                await self._change.park()
+            try:
+                data = await self._stream.receive_some(READ_SIZE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._broken = True
+                data = b""
+            self._received += data
+            self._at_eof = not data
+            self._change.unpark_all()
+            if self._at_eof:
+                self.on_hang_up(reset=self._broken)
+                return
+
+
+@asynccontextmanager
+async def open_transport(
+    stream: trio.abc.Stream, watcher: ReadinessWatcher | None, config: Config
+) -> AsyncIterator[Transport]:
+    """Wrap `stream` for the length of the block, and close it, without ceremony, at its end."""
+    try:
+        if watcher is not None and isinstance(stream, trio.SocketStream):
+            fd = stream.socket.fileno()
+            transport = SocketTransport(stream, watcher, config)
+            watcher.add(fd, transport)
+            try:
+                yield transport
+            finally:
+                watcher.remove(fd)
+        else:
+            async with trio.open_nursery() as nursery:
+                yield StreamTransport(stream, nursery, config)
+                nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def _peer_address(stream: trio.abc.Stream) -> object:
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return None
+    try:
+        return stream.socket.getpeername()
+    except OSError:  # it has gone already
+        return None
