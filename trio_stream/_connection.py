@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from ._config import Config
     from ._routing import Handler, Router
-    from ._stalls import StallWatch
     from ._stats import Stats
     from ._transport import Transport
 
@@ -47,14 +46,12 @@ class Connection:
         router: Router,
         config: Config,
         stats: Stats,
-        stalls: StallWatch,
     ) -> None:
         self._transport = transport
         self._protocol = Protocol(config)
         self._router = router
         self._config = config
         self._stats = stats
-        self._stalls = stalls
         self._cancel_scope = trio.CancelScope()
         self._response: Response | None = None
         self._closing = False
@@ -143,7 +140,6 @@ class Connection:
             self._protocol,
             self._cancel_scope,
             self._stats,
-            self._stalls,
             send_budget=self._config.send_budget,
             cancel_on_abort=cancel_on_abort,
             close=close or self._closing,

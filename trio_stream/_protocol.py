@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, cast
 import h11
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ._config import Config
+    from ._head import ResponseHead
 
 
 class BadRequestError(Exception):
@@ -66,9 +65,7 @@ class Protocol:
 
     def start_response(
         self,
-        status: int,
-        reason: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
+        head: ResponseHead,
         body_length: int,
         *,
         close: bool,
@@ -76,9 +73,7 @@ class Protocol:
         """Build the head of the response.
 
         Args:
-          status: From 200 to 599.
-          reason: The reason phrase.
-          headers: All fields but `Date` and `Content-Length`.
+          head: What the handler has given of it.
           body_length: In bytes, as the answer to a GET would have it.
           close: Whether the connection closes after this response. It also does when the client
             asked for that, speaks HTTP/1.0, or has too much of its request left to send.
@@ -86,16 +81,17 @@ class Protocol:
         Returns:
           The bytes of the head.
         """
-        fields = [(b"Date", _http_date(int(time.time()))), *headers]
+        status = head.status
+        fields = [(b"Date", _http_date(int(time.time()))), *head.fields]
         # RFC 9110 section 8.6: never in a 204; in a 304 only what a GET would get, which nobody has
         # told.
         if status != 204 and not (status == 304 and body_length == 0):
             fields.append((b"Content-Length", b"%d" % body_length))
         if close or not self._can_discard_request():
             fields.append((b"Connection", b"close"))
-        head = self._h11.send(h11.Response(status_code=status, reason=reason, headers=fields))
-        assert head is not None
-        return head
+        data = self._h11.send(h11.Response(status_code=status, reason=head.reason, headers=fields))
+        assert data is not None
+        return data
 
     def finish_response(self, body_length: int) -> None:
         """Note that the response is complete, with that many bytes of body sent."""

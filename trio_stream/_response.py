@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
-from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import trio
 
+from ._head import ResponseHead
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
@@ -18,25 +17,12 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._protocol import Protocol
-    from ._stalls import StallWatch
     from ._stats import Stats
     from ._transport import Transport
 
 _H = TypeVar("_H", bound="Callable[..., object]")
 
 logger = logging.getLogger("trio_stream")
-
-# RFC 9110 sections 5.6.2 and 5.5, RFC 9112 section 4.
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FIELD_VALUE = re.compile(
-    rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
-)
-_STATUS = re.compile(r"([2-5][0-9]{2})(?: ([\t\x20-\x7e]*))?")
-
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
-
-# What the server writes itself, from what it knows better.
-_OWN_FIELDS = frozenset({"content-length", "date", "transfer-encoding"})
 
 
 class SendResult(NamedTuple):
@@ -73,7 +59,6 @@ class Response:
         protocol: Protocol,
         cancel_scope: trio.CancelScope,
         stats: Stats,
-        stalls: StallWatch,
         *,
         send_budget: int,
         cancel_on_abort: bool,
@@ -83,14 +68,11 @@ class Response:
         self._protocol = protocol
         self._cancel_scope = cancel_scope
         self._stats = stats
-        self._stalls = stalls
         self._send_budget = send_budget
         self._cancel_on_abort = cancel_on_abort
         self._close = close
 
-        self._status = 200
-        self._reason = b"OK"
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._head = ResponseHead()
         self._total_size: int | None = None
         self._head_started = False
         self._unsent_head: bytes | memoryview = b""
@@ -105,7 +87,6 @@ class Response:
         self._sending = False
         self._blocked = False  # a try has failed, and the transport has not been writable since
         self._missed_writable = False
-        self._unsent_when_blocked = 0
         self._sent_since_park = 0
         self._wakeup: trio.Event | None = None
         self._writable_handler: Callable[[Response, int], object] | None = None
@@ -119,7 +100,9 @@ class Response:
             if self._complete
             else "open"
         )
-        return f"<Response {self._status}, {self._offset} of {self._total_size} bytes, {state}>"
+        return (
+            f"<Response {self._head.status}, {self._offset} of {self._total_size} bytes, {state}>"
+        )
 
     # The head...
 
@@ -132,16 +115,7 @@ class Response:
           RuntimeError: The head has been sent.
         """
         self._check_head_is_open("write_status")
-        match = _STATUS.fullmatch(str(status))
-        if match is None:
-            raise ValueError(
-                f"a status is a number from 200 to 599, alone or with a phrase, not {status!r}"
-            )
-        code, phrase = match.groups()
-        self._status = int(code)
-        if phrase is None and self._status in _PHRASES:
-            phrase = _PHRASES[self._status]
-        self._reason = (phrase or "").encode("ascii")
+        self._head.write_status(status)
         return self
 
     def write_header(self, name: str, value: str | bytes | int) -> Self:
@@ -159,19 +133,7 @@ class Response:
           RuntimeError: The head has been sent.
         """
         self._check_head_is_open("write_header")
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"{name!r} can't be the name of a header field")
-        if name.lower() in _OWN_FIELDS:
-            raise ValueError(f"{name} is written by the server, from what it knows of the response")
-        try:
-            raw = value if isinstance(value, bytes) else str(value).encode("latin-1")
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"{name}: {value!r} is not ISO-8859-1; percent-encode it, or pass bytes"
-            ) from None
-        if not _FIELD_VALUE.fullmatch(raw):
-            raise ValueError(f"{name}: {value!r} can't be the value of a header field")
-        self._headers.append((name.encode("ascii"), raw))
+        self._head.write_header(name, value)
         return self
 
     # The body, without blocking...
@@ -384,7 +346,7 @@ class Response:
                 f"{len(view)} bytes at offset {self._offset} go beyond total_size={total_size}"
             )
         if not self._head_started:
-            if not missing or not self._protocol.response_has_body(self._status):
+            if not missing or not self._protocol.response_has_body(self._head.status):
                 self._end(b"")
                 return _GONE if self.aborted else _DONE
             if not view:
@@ -405,7 +367,7 @@ class Response:
                 self._total_size = len(view)
             self._start_head()
         self._ended = True
-        self._unsent_end = view if self._protocol.response_has_body(self._status) else b""
+        self._unsent_end = view if self._protocol.response_has_body(self._head.status) else b""
         self._send_end()
         if self._unsent_end and not self._is_over:
             # The caller may change the data once this has returned.
@@ -421,7 +383,7 @@ class Response:
     def _start_head(self) -> None:
         assert self._total_size is not None
         self._unsent_head = self._protocol.start_response(
-            self._status, self._reason, self._headers, self._total_size, close=self._close
+            self._head, self._total_size, close=self._close
         )
         self._head_started = True
 
@@ -440,18 +402,12 @@ class Response:
             return 0
         if head:
             self._unsent_head = memoryview(head)[accepted:] if accepted < 0 else b""
-            progressed = accepted > -len(head)
             accepted = max(accepted, 0)
-        else:
-            progressed = accepted > 0
         self._offset += accepted
         self._stats.body_bytes_sent += accepted
         if accepted < len(view) or self._unsent_head:
             self._blocked = True
             self._missed_writable = False
-            if progressed or self not in self._stalls:
-                self._unsent_when_blocked = self._transport.unsent()
-                self._stalls.start(self)
         return accepted
 
     async def _park(self) -> None:
@@ -465,13 +421,12 @@ class Response:
             self._wakeup.set()
             self._wakeup = None
 
-    # What the transport and the stall watch tell...
+    # What the transport tells...
 
     def _transport_writable(self) -> None:
         if not self._blocked:
             return
         self._blocked = False
-        self._stalls.stop(self)
         if self._ended:
             self._send_end()
         self._missed_writable = self._writable_handler is None and not self._sending
@@ -483,25 +438,15 @@ class Response:
                 logger.exception("the on_writable handler of %r raised", self)
                 self._abort(AbortReason.HANDLER_ERROR)
 
-    def _transport_hung_up(self) -> None:
-        self._abort(AbortReason.CLIENT_CLOSED)
-
-    def has_progressed(self) -> bool:
-        """For the stall watch."""
-        unsent, self._unsent_when_blocked = self._unsent_when_blocked, self._transport.unsent()
-        return self._unsent_when_blocked < unsent
-
-    def on_stall(self) -> None:
-        """For the stall watch."""
-        self._transport.reset()
-        self._abort(AbortReason.STALLED)
+    def _transport_lost(self, reason: AbortReason) -> None:
+        self._abort(reason)
 
     # The end...
 
     def _set_complete(self) -> None:
         assert self._total_size is not None
         self._ended = self._complete = True
-        has_body = self._protocol.response_has_body(self._status)
+        has_body = self._protocol.response_has_body(self._head.status)
         self._protocol.finish_response(self._total_size if has_body else 0)
         self._forget_handlers()
         self._wake()
@@ -541,8 +486,8 @@ class Response:
         if self._head_started:
             self._abort(AbortReason.HANDLER_ERROR)
             return
-        self._status, self._reason = 500, b"Internal Server Error"
-        self._headers = [(b"Content-Type", b"text/plain; charset=utf-8")]
+        self._head = ResponseHead(500)
+        self._head.write_header("Content-Type", "text/plain; charset=utf-8")
         self._total_size = None
         self._end(b"Internal Server Error\n")
 

@@ -79,7 +79,9 @@ class Server:
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end, and close `stream`. The server must be `running`."""
         try:
-            async with open_transport(stream, self._watcher, self._config) as transport:
+            async with open_transport(
+                stream, self._config, self._stalls, self._watcher
+            ) as transport:
                 await self.serve_transport(transport)
         except* (
             Exception
@@ -88,12 +90,13 @@ class Server:
 
     async def serve_transport(self, transport: Transport) -> None:
         """Serve one connection until it is over; closing `transport` is the caller's."""
-        connection = Connection(transport, self._router, self._config, self.stats, self._stalls)
+        connection = Connection(transport, self._router, self._config, self.stats)
         self._connections.add(connection)
         try:
             await connection.serve()
         finally:
             self._connections.remove(connection)
+            self._stalls.stop(transport)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

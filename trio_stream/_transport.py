@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ._stats import AbortReason
+
 if sys.platform != "win32":
     import fcntl
     import termios
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from ._config import Config
     from ._readiness import ReadinessWatcher
+    from ._stalls import StallWatch
 
 READ_SIZE = 16 * 1024
 
@@ -38,7 +41,7 @@ class TransportUser(Protocol):
 
     def _transport_writable(self) -> None: ...
 
-    def _transport_hung_up(self) -> None: ...
+    def _transport_lost(self, reason: AbortReason) -> None: ...
 
 
 class Transport(ABC):
@@ -51,15 +54,23 @@ class Transport(ABC):
       scheme: `"http"` or `"https"`.
     """
 
-    def __init__(self, config: Config, *, client: object = None, scheme: str = "http") -> None:
+    def __init__(
+        self,
+        config: Config,
+        stalls: StallWatch,
+        *,
+        client: object = None,
+        scheme: str = "http",
+    ) -> None:
         self.user: TransportUser | None = None
         self.hung_up = False
         self.client = client
         self.scheme = scheme
         self._half_close_is_hang_up = config.half_close == "abort"
         self._linger_timeout = config.linger_timeout
+        self._stalls = stalls
+        self._unsent_when_blocked = 0
 
-    @abstractmethod
     def send_some(self, *buffers: bytes | memoryview) -> int:
         """Hand over as much of `buffers`, one after the other, as is taken now.
 
@@ -70,6 +81,16 @@ class Transport(ABC):
         Raises:
           trio.BrokenResourceError: Nothing can be sent any more.
         """
+        accepted = self._send_now(*buffers)
+        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+        if accepted < size and (accepted or self not in self._stalls):
+            self._unsent_when_blocked = self.unsent()
+            self._stalls.start(self)
+        return accepted
+
+    @abstractmethod
+    def _send_now(self, *buffers: bytes | memoryview) -> int:
+        """Do what `send_some` says, for this kind of transport."""
 
     @abstractmethod
     async def receive_some(self) -> bytes:
@@ -95,9 +116,9 @@ class Transport(ABC):
           trio.BrokenResourceError: Nothing can be sent any more.
         """
 
+    @abstractmethod
     def reset(self) -> None:
-        """Give the peer up: throw away what it has not taken; closing resets the connection."""
-        self.hung_up = True
+        """Throw away what the peer has not taken: closing will reset the connection."""
 
     async def finish(self) -> None:
         """End the stream and wait a while for the peer to do the same (RFC 9112 section 9.6).
@@ -115,31 +136,50 @@ class Transport(ABC):
 
     def on_writable(self) -> None:
         """There is room again."""
+        self._stalls.stop(self)
         if self.user is not None:
             self.user._transport_writable()
 
     def on_hang_up(self, *, reset: bool) -> None:
         """The peer sent the end of its stream or, with `reset`, nothing can be sent any more."""
         if reset or self._half_close_is_hang_up:
-            self.hung_up = True
-            if self.user is not None:
-                self.user._transport_hung_up()
+            self._lose(AbortReason.CLIENT_CLOSED)
+
+    def has_progressed(self) -> bool:
+        """Whether the peer took a byte since the last call, or since it was blocked."""
+        before, self._unsent_when_blocked = self._unsent_when_blocked, self.unsent()
+        return self._unsent_when_blocked < before
+
+    def on_stall(self) -> None:
+        """The peer took nothing for too long."""
+        self.reset()
+        self._lose(AbortReason.STALLED)
+
+    def _lose(self, reason: AbortReason) -> None:
+        self.hung_up = True
+        self._stalls.stop(self)
+        if self.user is not None:
+            self.user._transport_lost(reason)
 
 
 class SocketTransport(Transport):
     """A connected `trio.SocketStream`, sent to with plain non-blocking system calls."""
 
     def __init__(
-        self, stream: trio.SocketStream, watcher: ReadinessWatcher, config: Config
+        self,
+        stream: trio.SocketStream,
+        config: Config,
+        stalls: StallWatch,
+        watcher: ReadinessWatcher,
     ) -> None:
-        super().__init__(config, client=_peer_address(stream))
+        super().__init__(config, stalls, client=_peer_address(stream))
         self._stream = stream
         self._fd = stream.socket.fileno()
         self._watcher = watcher
         if stream.socket.family != socket.AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, config.notsent_lowat)
 
-    def send_some(self, *buffers: bytes | memoryview) -> int:
+    def _send_now(self, *buffers: bytes | memoryview) -> int:
         try:
             if len(buffers) == 1:
                 return os.write(self._fd, buffers[0])
@@ -163,7 +203,6 @@ class SocketTransport(Transport):
         await self._stream.send_eof()
 
     def reset(self) -> None:
-        super().reset()
         self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -174,9 +213,16 @@ class StreamTransport(Transport):
     stream is noticed while nobody reads.
     """
 
-    def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery, config: Config) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        config: Config,
+        stalls: StallWatch,
+        nursery: trio.Nursery,
+    ) -> None:
         super().__init__(
             config,
+            stalls,
             client=_peer_address(stream),
             scheme="https" if isinstance(stream, trio.SSLStream) else "http",
         )
@@ -194,7 +240,7 @@ class StreamTransport(Transport):
         nursery.start_soon(self._drain_send_buffer)
         nursery.start_soon(self._read_ahead)
 
-    def send_some(self, *buffers: bytes | memoryview) -> int:
+    def _send_now(self, *buffers: bytes | memoryview) -> int:
         if self._broken:
             raise trio.BrokenResourceError("sending failed: the stream is broken")
         before = len(self._unsent)
@@ -235,7 +281,6 @@ class StreamTransport(Transport):
             await self._stream.aclose()
 
     def reset(self) -> None:
-        super().reset()
         self._unsent.clear()
 
     async def _notify(self) -> None:
@@ -284,13 +329,16 @@ class StreamTransport(Transport):
 
 @asynccontextmanager
 async def open_transport(
-    stream: trio.abc.Stream, watcher: ReadinessWatcher | None, config: Config
+    stream: trio.abc.Stream,
+    config: Config,
+    stalls: StallWatch,
+    watcher: ReadinessWatcher | None,
 ) -> AsyncIterator[Transport]:
     """Wrap `stream` for the length of the block, and close it, without ceremony, at its end."""
     try:
         if watcher is not None and isinstance(stream, trio.SocketStream):
             fd = stream.socket.fileno()
-            transport = SocketTransport(stream, watcher, config)
+            transport = SocketTransport(stream, config, stalls, watcher)
             watcher.add(fd, transport)
             try:
                 yield transport
@@ -298,7 +346,7 @@ async def open_transport(
                 watcher.remove(fd)
         else:
             async with trio.open_nursery() as nursery:
-                yield StreamTransport(stream, nursery, config)
+                yield StreamTransport(stream, config, stalls, nursery)
                 nursery.cancel_scope.cancel()
     finally:
         await trio.aclose_forcefully(stream)

@@ -1,0 +1,153 @@
+"""One client interface over the three ways in which the server is reached.
+
+`memory` is `trio_stream.testing`, `socket` a loopback connection watched by epoll, `stream` the
+same without epoll, as on macOS and Windows, and as for TLS. All have little room, so that
+back-pressure comes early.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from abc import ABC, abstractmethod
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal
+
+import trio
+
+import trio_stream._server
+from trio_stream import App, Server, Stats
+from trio_stream.testing import Client, open_client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Kind = Literal["memory", "socket", "stream"]
+KINDS: tuple[Kind, ...] = ("memory", "socket", "stream")
+
+
+class Peer(ABC):
+    """A raw client."""
+
+    stats: Stats
+
+    @abstractmethod
+    async def send_all(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    async def receive_some(self, max_bytes: int = 65536) -> bytes: ...
+
+    @abstractmethod
+    async def send_eof(self) -> None: ...
+
+    @abstractmethod
+    async def reset(self) -> None: ...
+
+    async def receive_until_eof(self) -> bytes:
+        received = bytearray()
+        while data := await self.receive_some():
+            received += data
+        return bytes(received)
+
+    async def receive_exactly(self, size: int) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            data = await self.receive_some(size - len(received))
+            assert data, f"the server closed after {bytes(received)!r}"
+            received += data
+        return bytes(received)
+
+    async def receive_head(self) -> bytes:
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            data = await self.receive_some(1)
+            assert data, f"the server closed after {received!r}"
+            received += data
+        return received
+
+
+class MemoryPeer(Peer):
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.stats = client.stats
+
+    async def send_all(self, data: bytes) -> None:
+        await self._client.send_all(data)
+
+    async def receive_some(self, max_bytes: int = 65536) -> bytes:
+        return await self._client.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._client.send_eof()
+
+    async def reset(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._client.vanish()
+
+
+class SocketPeer(Peer):
+    def __init__(self, stream: trio.SocketStream, stats: Stats) -> None:
+        self._stream = stream
+        self.stats = stats
+
+    async def send_all(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+    async def receive_some(self, max_bytes: int = 65536) -> bytes:
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def reset(self) -> None:
+        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await self._stream.aclose()
+
+
+async def connect(port: int, *, receive_buffer: int | None = None) -> trio.SocketStream:
+    """Connect to 127.0.0.1, if asked with a receive buffer set before, as TCP's window needs it."""
+    client = trio.socket.socket()
+    try:
+        if receive_buffer is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await client.connect(("127.0.0.1", port))
+        return trio.SocketStream(client)
+    except BaseException:
+        client.close()
+        raise
+
+
+@asynccontextmanager
+async def open_peer(app: App, kind: Kind, *, window: int = 2000) -> AsyncIterator[Peer]:
+    """Serve `app` and connect one client for the length of the block.
+
+    The client's receive window is `window` in memory, and the kernel's smallest (about 2 KiB) on a
+    socket.
+    """
+    if kind == "memory":
+        async with open_client(app, window=window) as client:
+            yield MemoryPeer(client)
+        return
+    error: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        server = await start_server(nursery, app, epoll=kind == "socket")
+        async with await connect(server.port, receive_buffer=1024) as stream:
+            try:
+                yield SocketPeer(stream, server.stats)
+            except Exception as exc:  # noqa: BLE001 (it is raised below, outside of the nursery)
+                error = exc
+        nursery.cancel_scope.cancel()
+    if error is not None:
+        raise error
+
+
+async def start_server(nursery: trio.Nursery, app: App, *, epoll: bool = True) -> Server:
+    """`nursery.start(app.serve, port=0)`, if asked as on a platform without epoll."""
+    have_epoll = trio_stream._server.HAVE_EPOLL
+    trio_stream._server.HAVE_EPOLL = epoll and have_epoll
+    try:
+        server: Server = await nursery.start(lambda **kw: app.serve(port=0, **kw))
+    finally:
+        trio_stream._server.HAVE_EPOLL = have_epoll
+    return server

@@ -1,0 +1,62 @@
+"""The head of a response, collected field by field and checked before any of it is sent."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+# RFC 9110 sections 5.6.2 and 5.5; RFC 9112 section 4, where obs-text is left out.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_VALUE = re.compile(
+    rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
+)
+_STATUS = re.compile(r"([2-5][0-9]{2})(?: ([\t\x20-\x7e]*))?")
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+# What the server writes itself, because it knows better.
+_OWN_FIELDS = frozenset({"content-length", "date", "transfer-encoding"})
+
+
+class ResponseHead:
+    """Status line and header fields, as far as the handler gives them.
+
+    Attributes:
+      status: The status code.
+      reason: The reason phrase.
+      fields: Names and values, in order.
+    """
+
+    __slots__ = ("fields", "reason", "status")
+
+    def __init__(self, status: int = 200) -> None:
+        self.status = status
+        self.reason = _PHRASES.get(status, "").encode("ascii")
+        self.fields: list[tuple[bytes, bytes]] = []
+
+    def write_status(self, status: int | str) -> None:
+        """As `Response.write_status`."""
+        match = _STATUS.fullmatch(str(status))
+        if match is None:
+            raise ValueError(
+                f"a status is a number from 200 to 599, alone or with a phrase, not {status!r}"
+            )
+        code, phrase = match.groups()
+        self.status = int(code)
+        self.reason = (_PHRASES.get(self.status, "") if phrase is None else phrase).encode("ascii")
+
+    def write_header(self, name: str, value: str | bytes | int) -> None:
+        """As `Response.write_header`."""
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} can't be the name of a header field")
+        if name.lower() in _OWN_FIELDS:
+            raise ValueError(f"{name} is written by the server, from what it knows of the response")
+        try:
+            raw = value if isinstance(value, bytes) else str(value).encode("latin-1")
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{name}: {value!r} is not ISO-8859-1; percent-encode it, or pass bytes"
+            ) from None
+        if not _FIELD_VALUE.fullmatch(raw):
+            raise ValueError(f"{name}: {value!r} can't be the value of a header field")
+        self.fields.append((name.encode("ascii"), raw))
