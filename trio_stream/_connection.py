@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_stream")
 
+# Whatever else ended a response early, the client shall see all that was accepted, and then the cut.
+_CLIENT_IS_LOST = (AbortReason.CLIENT_CLOSED, AbortReason.STALLED)
+
 
 class Connection:
     """Serves one client from its first request to its last.
@@ -55,6 +58,7 @@ class Connection:
         self._cancel_scope = trio.CancelScope()
         self._response: Response | None = None
         self._closing = False
+        self._client_is_lost = False
 
     async def serve(self) -> None:
         """Serve requests until the client goes or one of them ends the connection.
@@ -66,7 +70,7 @@ class Connection:
             with self._cancel_scope:
                 while await self._serve_request():
                     pass
-            if not self._transport.hung_up:
+            if not self._client_is_lost:
                 await self._transport.finish()
         except trio.BrokenResourceError:
             pass  # the client has gone between two responses: nobody to tell
@@ -156,6 +160,7 @@ class Connection:
             self._response = self._transport.user = None
             self._stats.active_responses -= 1
             response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
+            self._client_is_lost = response.abort_reason in _CLIENT_IS_LOST
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True

@@ -81,5 +81,5 @@ class ReadinessWatcher:
                 watched = self._watched.get(fd)
                 if watched is not None and events & (select.EPOLLRDHUP | gone):
                     watched.on_hang_up(reset=bool(events & gone))
-                elif watched is not None and events & select.EPOLLOUT:
+                if watched is not None and events & select.EPOLLOUT:
                     watched.on_writable()

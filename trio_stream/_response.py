@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import trio
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ._protocol import Protocol
     from ._stats import Stats
     from ._transport import Transport
-
-_H = TypeVar("_H", bound="Callable[..., object]")
 
 logger = logging.getLogger("trio_stream")
 
@@ -93,13 +91,9 @@ class Response:
         self._aborted_handlers: list[Callable[[Response], object]] = []
 
     def __repr__(self) -> str:
-        state = (
-            f"aborted: {self._abort_reason.name}"
-            if self._abort_reason is not None
-            else "complete"
-            if self._complete
-            else "open"
-        )
+        state = "complete" if self._complete else "open"
+        if self._abort_reason is not None:
+            state = f"aborted: {self._abort_reason.name}"
         return (
             f"<Response {self._head.status}, {self._offset} of {self._total_size} bytes, {state}>"
         )
@@ -242,7 +236,7 @@ class Response:
             raise trio.BusyResourceError("another task is sending on this response")
         self._sending = True
         try:
-            if view and self._sent_since_park < self._send_budget:
+            if view and self._sent_since_park < self._send_budget and not self.aborted:
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
                 self._sent_since_park = 0
@@ -307,7 +301,10 @@ class Response:
         call, so what `handler` returns (by custom whether its own try went through) is not looked
         at. An exception in it aborts the response. (uWebSockets: `onWritable`.)
         """
-        self._writable_handler = _check_handler("on_writable", handler)
+        _check_handler("on_writable", handler)
+        if self._is_over:
+            return self
+        self._writable_handler = handler
         if self._missed_writable:
             self._missed_writable = False
             self._blocked = True
@@ -369,7 +366,7 @@ class Response:
         self._ended = True
         self._unsent_end = view if self._protocol.response_has_body(self._head.status) else b""
         self._send_end()
-        if self._unsent_end and not self._is_over:
+        if self._unsent_end and not isinstance(memoryview(self._unsent_end).obj, bytes):
             # The caller may change the data once this has returned.
             self._unsent_end = bytes(self._unsent_end)
 
@@ -424,7 +421,7 @@ class Response:
     # What the transport tells...
 
     def _transport_writable(self) -> None:
-        if not self._blocked:
+        if not self._blocked or self._is_over:
             return
         self._blocked = False
         if self._ended:
@@ -547,9 +544,8 @@ def _byte_view(data: Buffer) -> bytes | memoryview:
     return view.cast("B") if view.nbytes else b""
 
 
-def _check_handler(method: str, handler: _H) -> _H:
+def _check_handler(method: str, handler: Callable[..., object]) -> None:
     if not callable(handler):
         raise TypeError(f"{method}() needs a callable, not {handler!r}")
     if inspect.iscoroutinefunction(handler):
         raise TypeError(f"{method}() needs a plain function: nobody would await {handler!r}")
-    return handler

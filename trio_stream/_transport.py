@@ -129,7 +129,7 @@ class Transport(ABC):
         try:
             await self.send_eof()
             with trio.move_on_after(self._linger_timeout):
-                while not self.hung_up and await self.receive_some():
+                while await self.receive_some():
                     pass
         except trio.BrokenResourceError:
             pass  # then the peer has closed, too
