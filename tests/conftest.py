@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from tests.harness import KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.harness import Kind
 
 
@@ -17,3 +20,14 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     """Runs a test once for each way in which the server is reached."""
     param: Kind = request.param
     return param
+
+
+@pytest.fixture(autouse=True)
+def no_unexpected_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fails a test in which the server logged an error: a failed assertion in a handler, for one.
+
+    A test that wants the error looks at `caplog.records`, and then calls `caplog.clear()`.
+    """
+    yield
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.getMessage() for record in errors if record.name == "trio_stream"] == []

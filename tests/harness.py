@@ -7,6 +7,7 @@ back-pressure comes early.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from abc import ABC, abstractmethod
@@ -24,6 +25,26 @@ if TYPE_CHECKING:
 
 Kind = Literal["memory", "socket", "stream"]
 KINDS: tuple[Kind, ...] = ("memory", "socket", "stream")
+
+
+def get(target: str, *lines: str, method: str = "GET", version: str = "1.1") -> bytes:
+    """The bytes of a request without a body, with further header lines."""
+    head = (f"{method} {target} HTTP/{version}", "Host: x", *lines)
+    return "".join(f"{line}\r\n" for line in (*head, "")).encode("ascii")
+
+
+def without_date(data: bytes) -> bytes:
+    """`data` with each `Date` field taken out; it must be there, and well-formed."""
+    date = rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n"
+    plain, count = re.subn(date, b"", data)
+    assert count == data.count(b"HTTP/1.1 "), data
+    return plain
+
+
+def pattern(size: int, start: int = 0) -> bytes:
+    """`size` bytes of a body in which every position can be told from its neighbours."""
+    numbers = range(start // 4, (start + size) // 4 + 1)
+    return b"".join(number.to_bytes(4, "big") for number in numbers)[start % 4 :][:size]
 
 
 class Peer(ABC):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_stream")
 
-# Whatever else ended a response early, the client shall see all that was accepted, and then the cut.
+# Whatever else ended a response early, the client shall see what was accepted, and then the cut.
 _CLIENT_IS_LOST = (AbortReason.CLIENT_CLOSED, AbortReason.STALLED)
 
 

@@ -342,12 +342,13 @@ class Response:
             raise ValueError(
                 f"{len(view)} bytes at offset {self._offset} go beyond total_size={total_size}"
             )
+        has_body = self._head_started or self._protocol.response_has_body(self._head.status)
+        if not (missing and has_body):
+            self._end(b"")
+            return _GONE if self.aborted else _DONE
+        if not view:
+            return _SENT
         if not self._head_started:
-            if not missing or not self._protocol.response_has_body(self._head.status):
-                self._end(b"")
-                return _GONE if self.aborted else _DONE
-            if not view:
-                return _SENT
             self._start_head()
         accepted = self._send(view)
         if self.aborted:

@@ -247,7 +247,7 @@ class StreamTransport(Transport):
         for data in buffers:
             self._unsent += data[: self._size - len(self._unsent)]
         accepted = len(self._unsent) - before
-        self._blocked = accepted < sum(map(len, buffers))
+        self._blocked = self._blocked or accepted < sum(map(len, buffers))
         self._change.unpark_all()
         return accepted
 

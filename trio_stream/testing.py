@@ -231,7 +231,7 @@ class _MemoryTransport(Transport):
         for data in buffers:
             self.to_client += data[: max(self.window - len(self.to_client), 0)]
         accepted = len(self.to_client) - before
-        self._blocked = accepted < sum(map(len, buffers))
+        self._blocked = self._blocked or accepted < sum(map(len, buffers))
         self._change.unpark_all()
         return accepted
 
