@@ -1,0 +1,31 @@
+"""What the server costs, measured in processes of their own, side by side with bare loops.
+
+::
+
+    python -m tests.benchmarks                        # all scenarios
+    python -m tests.benchmarks chunks requests        # some
+    python -m tests.benchmarks chunks --rounds 9 --json chunks.json
+
+Linux only, from the root of a checkout, with nothing installed beyond what `trio_stream` needs.
+
+- `chunks` streams a body of known length from memory to one client, and gives the CPU seconds that
+  the server spends on a GiB.
+- `requests` asks for 13 bytes over keep-alive connections, and gives the CPU microseconds that the
+  server spends on each request.
+- `stalled` lets clients ask for a large stream and read nothing of it, and gives the memory that
+  each costs, and whether it grows.
+- `vanish` lets clients go away in every way and phase, and gives the time until their handlers have
+  ended, and what is left of them.
+
+How it measures. A server is a command line and runs as its own process, pinned to one core; the
+client, this process, has another one, and does as little as it can, so the server is what limits
+both. The CPU time is that of the server's process, user and system, from after its start and a
+warm-up to the last byte received. Servers take turns (A B A B ...), with a new process in each
+round, because a noisy machine drifts and a process has luck with its memory layout. What is printed
+are medians, in brackets the smallest and the largest; a ratio to the baseline is the median of the
+ratios within each round. Trust ratios more than seconds, and neither if the brackets are wide.
+
+To add a server, list it in `servers/__init__.py`: it must print `http://127.0.0.1:PORT` when it
+listens, and answer the paths of the scenarios that it offers. To add a scenario, derive from
+`model.Scenario` and list it in `scenarios/__init__.py`.
+"""

@@ -1,0 +1,86 @@
+"""What a benchmark is made of: servers, scenarios, and the figures that come out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from tests.benchmarks.process import ServerProcess
+
+Figures: TypeAlias = Mapping[str, float]
+"""What was measured, by name; the name ends with the unit."""
+
+Start: TypeAlias = "Callable[[], AbstractContextManager[ServerProcess]]"
+"""Starts a new process of the server under test, for the length of a block."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server as a command line.
+
+    Attributes:
+      name: As in the tables.
+      argv: Run in the root of the checkout. It listens on a free port of 127.0.0.1 and prints its
+        URL.
+      offers: The names of the scenarios whose paths it answers.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    offers: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """How much a figure of `trio_stream` may be, or its ratio to that of the baseline.
+
+    Attributes:
+      row: Which row of the table.
+      figure: Which of its figures.
+      limit: The largest median that is good.
+      is_ratio: Whether `limit` is for the ratio.
+    """
+
+    row: str
+    figure: str
+    limit: float
+    is_ratio: bool = False
+
+
+class Scenario(ABC):
+    """Something to measure on each server that offers it. The docstring's first line is its title.
+
+    Attributes:
+      name: As on the command line.
+      rounds: How often each server is measured, if the command line does not say.
+      time_limit: For one round of one server, in seconds.
+      cost: The figure that is compared with the baseline's.
+      baseline: The name of the server that the others are compared with.
+      targets: What `trio_stream` has to reach.
+    """
+
+    name: ClassVar[str]
+    rounds: ClassVar[int] = 5
+    time_limit: ClassVar[float] = 120
+    cost: ClassVar[str | None] = None
+    baseline: ClassVar[str | None] = None
+    targets: tuple[Target, ...] = ()
+
+    @abstractmethod
+    def measure(self, start: Start) -> Mapping[str, Figures]:
+        """Measure one round: the figures of each row."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The figures of one row in one round."""
+
+    server: str
+    round: int
+    row: str
+    figures: Figures

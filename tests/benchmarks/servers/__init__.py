@@ -1,0 +1,25 @@
+"""The servers that are measured, by the scenarios that they offer.
+
+Paths, all for GET:
+
+- `/stream/CHUNK/TOTAL`: `TOTAL` bytes, in sends of `CHUNK` bytes of one object that all share
+  (`chunks`, `stalled`); `/own/CHUNK/TOTAL`: the same with an object for each response (`stalled`).
+- `/hello`: `Hello, World!` (`requests`).
+- `/vanish/asleep/ID`, `/vanish/sending/ID` and `/vanish/state`: see `scenarios/vanish.py`.
+"""
+
+import sys
+
+from tests.benchmarks.model import Server
+
+
+def _module(name: str, module: str, *offers: str) -> Server:
+    argv = (sys.executable, "-m", f"{__name__}.{module}")
+    return Server(name, argv, frozenset(offers))
+
+
+SERVERS = (
+    _module("bare epoll", "bare_epoll", "chunks"),
+    _module("bare trio + h11", "bare_trio_h11", "requests"),
+    _module("trio_stream", "trio_stream_app", "chunks", "requests", "stalled", "vanish"),
+)
