@@ -10,7 +10,7 @@
 #     _request      _response
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
-#     _config       _stats
+#     _config       _stats        _background
 
 from ._app import App as App
 from ._config import Config as Config

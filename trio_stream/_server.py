@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._background import open_background_nursery
 from ._connection import Connection
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._stalls import StallWatch
@@ -100,27 +101,13 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the watchers at work for the length of the block.
-
-        They work on while it is being cancelled: a handler may then, under a shield of its own,
-        still send a last word.
-        """
-        shield = trio.CancelScope(shield=True)
-
-        async def watch() -> None:
-            with shield:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._stalls.run)
-                    if self._watcher is not None:
-                        nursery.start_soon(self._watcher.run)
-
+        """Keep the watchers at work for the length of the block."""
         with self._watcher or nullcontext():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch)
-                try:
-                    yield
-                finally:
-                    shield.cancel()
+            async with open_background_nursery() as nursery:
+                nursery.start_soon(self._stalls.run)
+                if self._watcher is not None:
+                    nursery.start_soon(self._watcher.run)
+                yield
 
 
 async def open_listeners(host: str | None, port: int) -> Sequence[trio.SocketListener]:

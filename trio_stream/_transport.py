@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ._background import open_background_nursery
 from ._stats import AbortReason
 
 if sys.platform != "win32":
@@ -203,7 +204,7 @@ class SocketTransport(Transport):
         await self._stream.send_eof()
 
     def reset(self) -> None:
-        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        _reset_on_close(self._stream)
 
 
 class StreamTransport(Transport):
@@ -282,6 +283,7 @@ class StreamTransport(Transport):
 
     def reset(self) -> None:
         self._unsent.clear()
+        _reset_on_close(self._stream)
 
     async def _notify(self) -> None:
         if self.hung_up:
@@ -345,19 +347,27 @@ async def open_transport(
             finally:
                 watcher.remove(fd)
         else:
-            async with trio.open_nursery() as nursery:
+            async with open_background_nursery() as nursery:
                 yield StreamTransport(stream, config, stalls, nursery)
-                nursery.cancel_scope.cancel()
     finally:
         await trio.aclose_forcefully(stream)
 
 
-def _peer_address(stream: trio.abc.Stream) -> object:
+def _socket_below(stream: trio.abc.Stream) -> trio.SocketStream | None:
     while isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
+    return stream if isinstance(stream, trio.SocketStream) else None
+
+
+def _peer_address(stream: trio.abc.Stream) -> object:
+    if (below := _socket_below(stream)) is None:
         return None
     try:
-        return stream.socket.getpeername()
+        return below.socket.getpeername()
     except OSError:  # it has gone already
         return None
+
+
+def _reset_on_close(stream: trio.abc.Stream) -> None:
+    if (below := _socket_below(stream)) is not None:
+        below.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,0 +1,118 @@
+"""The embedded demo: a page with an audio player, and the sound that it plays, streamed."""
+
+from __future__ import annotations
+
+import io
+import math
+import wave
+from array import array
+from operator import add
+from typing import TYPE_CHECKING
+
+from ._app import App
+
+if TYPE_CHECKING:
+    from ._request import Request
+    from ._response import Response
+
+SAMPLE_RATE = 44_100  # per second: what every player takes
+BEAT = 0.48  # seconds
+REPEATS = 8  # one minute, or 5 MiB: long enough to see it stream
+
+# The end of Beethoven's "Ode to Joy": notes and their beats.
+MELODY = "E1 E1 F1 G1 G1 F1 E1 D1 C1 C1 D1 E1 D1.5 C0.5 C2"
+HERTZ = {"C": 523.25, "D": 587.33, "E": 659.26, "F": 698.46, "G": 783.99}
+
+PAGE = b"""\
+<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>trio_stream</title>
+<link rel="icon" href="data:,">
+<style>
+  :root { --text: #1d2430; --muted: #5b6575; --paper: #f6f7f9; --card: #fff; --link: #0b5fcc; }
+  @media (prefers-color-scheme: dark) {
+    :root { --text: #e6e9ef; --muted: #9aa4b5; --paper: #14171c; --card: #1e232b; --link: #7db4ff; }
+  }
+  body { margin: 0; min-height: 100vh; display: grid; place-items: center;
+         font: 1rem/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper); }
+  main { box-sizing: border-box; width: min(34rem, 100vw); padding: 2rem; border-radius: 1rem;
+         background: var(--card); box-shadow: 0 1px 8px #0003; }
+  h1 { margin: 0; font-size: 1.5rem; }
+  p { margin: .75rem 0 0; }
+  audio { display: block; width: 100%; margin: 1.5rem 0 1rem; }
+  a { color: var(--link); }
+  small { color: var(--muted); }
+</style>
+<main>
+  <h1>trio_stream</h1>
+  <p>This song is streamed as fast as your browser takes it, and no faster. Close the page, and the
+     handler that sends it is cancelled.</p>
+  <audio controls src="/song.wav"></audio>
+  <a href="/song.wav" download>Download song.wav</a>
+  <p><small>&ldquo;Ode to Joy&rdquo;, one minute, 5 MB of WAV</small></p>
+</main>
+"""
+
+
+def make_app() -> App:
+    """The demo, with its song, which takes some tenths of a second to make."""
+    app = App()
+    sound = make_song()
+
+    @app.get("/")
+    def page(res: Response, _: Request) -> None:
+        res.write_header("Content-Type", "text/html; charset=utf-8")
+        res.end(PAGE)
+
+    @app.get("/song.wav")
+    async def song(res: Response, _: Request) -> None:
+        res.write_header("Content-Type", "audio/wav")
+        total = len(sound)
+        with io.BytesIO(sound) as file:
+            while not res.aborted:
+                chunk = file.read(65536)
+                ok, done = await res.send_chunk(chunk, total)
+                if not ok or done:
+                    break
+
+    return app
+
+
+def make_song() -> bytes:
+    """The melody, repeated without a gap, as a WAV file with one channel of 16 bits."""
+    notes = [(note[0], float(note[1:])) for note in MELODY.split()]
+    beats = sum(length for _, length in notes)
+    size = round(beats * BEAT * SAMPLE_RATE)
+    mix = [0.0] * (size + SAMPLE_RATE)
+    sounds = {name: _pluck(hertz) for name, hertz in HERTZ.items()}
+    beat = 0.0
+    for name, length in notes:
+        start = round(beat * BEAT * SAMPLE_RATE)
+        end = start + SAMPLE_RATE
+        mix[start:end] = map(add, mix[start:end], sounds[name])
+        beat += length
+    mix[:SAMPLE_RATE] = map(add, mix, mix[size:])  # the last note rings on into the repetition
+    del mix[size:]
+    scale = 24_000 / max(map(abs, mix))  # not quite as loud as 16 bits can be
+    samples = array("h", [int(sample * scale) for sample in mix])
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(samples.itemsize)
+        writer.setframerate(SAMPLE_RATE)
+        writer.writeframes(samples.tobytes() * REPEATS)
+    return file.getvalue()
+
+
+def _pluck(hertz: float) -> list[float]:
+    """One second of a plucked note: a sudden start that fades, the overtone faster."""
+    samples = []
+    for index in range(SAMPLE_RATE):
+        time = index / SAMPLE_RATE
+        phase = math.tau * hertz * time
+        fade = math.exp(-5 * time) * min(1.0, 200 * time)  # 5 ms of rise, or it would click
+        samples.append(fade * (math.sin(phase) + 0.4 * fade * math.sin(2 * phase)))
+    return samples
