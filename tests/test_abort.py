@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Handler = Callable[[Response, Request], Awaitable[None] | None]
 
 # More than any of the kinds of transport takes at once from a client that does not read.
-LARGE = 8_000_000
+LARGE = 1_000_000
 
 
 class Log:

@@ -48,9 +48,10 @@ def main(args: Sequence[str] | None = None) -> int:
         )
         if options.target is None:
             app = _demo.make_app()
-            where = f"http://{options.host}:{options.port or 'PORT'}/song.wav"
-            print("The demo: open this page in a browser, or try")
-            print(f"  curl --limit-rate 500k --output song.wav {where}")
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            where = f"http://{host}:{options.port or 'PORT'}"
+            print("The demo: open the address below in a browser, or try")
+            print(f"  curl --limit-rate 500k --output song.wav {where}/song.wav")
         else:
             app = find_app(options.target)
         serve(app, options.host, options.port)
@@ -123,10 +124,10 @@ def find_app(target: str) -> App:
     Raises:
       UsageError: There is none.
     """
-    # Not every colon comes before an attribute: C:\app.py.
-    source, _, attribute = (target, "", "") if target.endswith(".py") else target.rpartition(":")
-    source, attribute = source or target, attribute or "app"
-    example = None if ":" in target else find_examples().get(source)
+    source, colon, attribute = target.rpartition(":")
+    if not colon or target.endswith(".py"):  # which may be C:\app.py
+        source, attribute = target, "app"
+    example = None if colon else find_examples().get(source)
     if example is not None or source.endswith(".py"):
         module = import_file(example or Path(source))
     else:
@@ -138,7 +139,8 @@ def find_app(target: str) -> App:
     advice = f"name one of its apps: {', '.join(apps)}" if apps else "it needs an `app = App()`"
     if not hasattr(module, attribute):
         raise UsageError(f"{source!r} has no attribute {attribute!r}; {advice}")
-    raise UsageError(f"{attribute!r} in {source!r} is {app!r:.100}, not an App; {advice}")
+    kind = type(app).__name__
+    raise UsageError(f"{attribute!r} in {source!r} is a {kind}, not an App; {advice}")
 
 
 def import_file(path: Path) -> ModuleType:
@@ -149,7 +151,7 @@ def import_file(path: Path) -> ModuleType:
     """
     if not path.is_file():
         raise UsageError(f"there is no file {str(path)!r}; --list shows the examples")
-    _make_importable(path.parent)
+    _make_importable(path.parent.resolve())
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -168,15 +170,16 @@ def import_module(name: str) -> ModuleType:
     Raises:
       UsageError: There is none, or it raises.
     """
+    not_found = UsageError(f"there is no module and no example {name!r}; --list shows the examples")
+    if not all(map(str.isidentifier, name.split("."))):
+        raise not_found
     _make_importable(Path.cwd())
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as exc:
         # What is missing is the module or a package that it is in, not something that it imports.
         if isinstance(exc, ModuleNotFoundError) and f"{name}.".startswith(f"{exc.name}."):
-            raise UsageError(
-                f"there is no module and no example {name!r}; --list shows the examples"
-            ) from exc
+            raise not_found from exc
         raise _import_failed(name, exc) from exc
 
 
@@ -191,9 +194,8 @@ def _import_failed(source: str, exc: BaseException) -> UsageError:
     else:
         frame = traceback.extract_tb(exc.__traceback__)[-1]
         file, line, message = frame.filename, frame.lineno, " ".join(str(exc).split())
-    return UsageError(
-        f"can't import {source!r}: {type(exc).__name__}: {message}; see line {line} of {file}"
-    )
+    what = f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+    return UsageError(f"can't import {source!r}: {what}; see line {line} of {file}")
 
 
 def find_examples() -> dict[str, Path]:

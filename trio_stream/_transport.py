@@ -272,9 +272,10 @@ class StreamTransport(Transport):
     async def send_eof(self) -> None:
         while self._unsent and not self._broken:
             before = len(self._unsent)
-            with trio.move_on_after(self._stall_timeout):
-                await self._change.park()
-            if len(self._unsent) == before:
+            with trio.move_on_after(self._stall_timeout) as scope:
+                while len(self._unsent) == before and not self._broken:
+                    await self._change.park()
+            if scope.cancelled_caught:
                 raise trio.BrokenResourceError("the client has stopped reading")
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
             await self._stream.send_eof()
