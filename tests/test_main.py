@@ -1,0 +1,360 @@
+"""The command line: in this process where it returns, in one of its own where it serves."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import socket
+import sys
+import wave
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import PIPE
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from trio_stream import App, __version__, _demo
+from trio_stream.__main__ import main
+from trio_stream.testing import open_client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+CHECKOUT = Path(__file__).parent.parent
+EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
+
+# An app that doesn't serve, but says where it would.
+SAYS_WHERE = """
+from trio_stream import App
+
+class Recorder(App):
+    def run(self, *, host, port):
+        print(f"{host} {port}")
+
+app = Recorder()
+"""
+
+
+class Program:
+    """A running command."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.process = process
+        self._stdout = process.stdout
+        self._stderr = process.stderr
+        self._output = b""
+
+    async def read_until(self, pattern: str) -> re.Match[str]:
+        """Read its stdout up to what `pattern` matches, to the end of that line."""
+        while not (match := re.search(f"{pattern}.*\n", self._output.decode())):
+            data = await self._stdout.receive_some()
+            assert data, f"it ended after {self._output!r}"
+            self._output += data
+        return match
+
+    async def read_port(self) -> int:
+        return int((await self.read_until(r"Serving on http://127\.0\.0\.1:(\d+)"))[1])
+
+    async def wait(self) -> tuple[int, str]:
+        """Its exit status, and its stderr."""
+        return await self.process.wait(), b"".join([data async for data in self._stderr]).decode()
+
+    async def aclose(self) -> None:
+        self.process.kill()  # does nothing if it has ended
+        with trio.CancelScope(shield=True):
+            await self.process.wait()
+        await self._stdout.aclose()
+        await self._stderr.aclose()
+
+
+@asynccontextmanager
+async def run_python(
+    *args: str, cwd: Path = CHECKOUT, env: dict[str, str] | None = None
+) -> AsyncIterator[Program]:
+    """Run Python beside the block, which has a bounded time."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, *args], cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    program = Program(process)
+    assert process.stdin is not None
+    try:
+        with trio.fail_after(30):
+            yield program
+    finally:
+        await process.stdin.aclose()
+        await program.aclose()
+
+
+async def open_download(port: int, path: str) -> trio.SocketStream:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    await stream.send_all(request.encode())
+    return stream
+
+
+async def download(port: int, path: str) -> tuple[str, bytes]:
+    """The head and the body of the answer."""
+    async with await open_download(port, path) as stream:
+        answer = b"".join([data async for data in stream])
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.decode(), body
+
+
+@pytest.fixture
+def fresh_imports() -> Iterator[None]:
+    """Forget after the test what `main` has made importable, and what was imported from there."""
+    path, modules = sys.path.copy(), set(sys.modules)
+    yield
+    added = set(sys.path) - set(path)
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if any(Path(file).is_relative_to(directory) for directory in added):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_imports: None) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# The demo...
+
+
+@pytest.fixture(scope="module")
+def song() -> bytes:
+    return _demo.make_song()
+
+
+async def test_the_demo_serves_its_song_to_the_last_byte(song: bytes) -> None:
+    async with run_python("-m", "trio_stream", "--port", "0") as program:
+        await program.read_until("curl .*/song.wav")
+        head, body = await download(await program.read_port(), "/song.wav")
+    assert "Content-Type: audio/wav" in head
+    assert f"Content-Length: {len(body)}" in head
+    assert body == song
+
+
+def test_the_song_can_be_played(song: bytes) -> None:
+    with wave.open(io.BytesIO(song)) as file:
+        seconds = file.getnframes() / file.getframerate()
+        samples = memoryview(file.readframes(file.getnframes())).cast("h")
+    assert len(song) >= 5 * 2**20
+    assert seconds == pytest.approx(122.88)
+    assert 20_000 < max(samples) < 2**15 - 1  # audible, and not clipped
+
+
+async def test_the_demo_page_plays_the_song_and_needs_nothing_else(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_demo, "make_song", bytes)
+    async with open_client(_demo.make_app()) as client:
+        page = await client.get("/")
+        html = (await page.read()).decode()
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert re.findall(r'(?:src|href)="([^"]*)"', html) == ["data:,", "/song.wav", "/song.wav"]
+    assert "prefers-color-scheme: dark" in html
+
+
+# Serving and ending...
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_in_the_middle_of_a_download(number: signal.Signals) -> None:
+    async with (
+        run_python("-m", "trio_stream", "own_send_chunk", "--port", "0") as program,
+        await open_download(await program.read_port(), "/built-in") as stream,
+    ):
+        await stream.receive_some()
+        program.process.send_signal(number)
+        assert await program.wait() == (0, "")
+
+
+def test_an_interrupt_before_it_serves_is_no_error(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("early.py").write_text("raise KeyboardInterrupt")
+    assert main(["early.py"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+async def test_what_the_server_logs_goes_to_stderr(directory: Path) -> None:
+    Path("silent.py").write_text(
+        "from trio_stream import App\napp = App()\napp.get('/', lambda res, req: None)"
+    )
+    async with run_python("-m", "trio_stream", "silent:app", "--port", "0", cwd=directory) as it:
+        head, _ = await download(await it.read_port(), "/")
+        it.process.terminate()
+        status, log = await it.wait()
+    assert head.startswith("HTTP/1.1 500 ")
+    assert status == 0
+    assert re.fullmatch(r"\S+ \S+ ERROR trio_stream: GET /: the handler returned .*\n", log)
+
+
+# Targets...
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["package.module:app", "package.module", "package/module.py", "package/module.py:app", "own"],
+)
+def test_a_target_is_found(
+    directory: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    for path in ("package/module.py", "examples/own.py"):
+        Path(path).parent.mkdir()
+        Path(path).write_text(SAYS_WHERE)
+    assert main([target]) == 0
+    assert main([target, "--host", "::1", "--port", "0"]) == 0
+    assert capsys.readouterr() == ("127.0.0.1 8000\n::1 0\n", "")
+
+
+@pytest.mark.usefixtures("fresh_imports")
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_found_and_listed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs: list[tuple[str, int]] = []
+    monkeypatch.chdir(CHECKOUT)
+    monkeypatch.setattr(App, "run", lambda app, *, host, port: runs.append((host, port)))
+    assert main([path.stem, "--port", "0"]) == 0
+    assert runs == [("127.0.0.1", 0)]
+    assert main(["--list"]) == 0
+    first_line = path.read_text().splitlines()[0].strip('"')
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [path.stem, first_line] in listed
+
+
+def test_another_attribute_is_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("server.py").write_text(SAYS_WHERE.replace("app = ", "other = "))
+    assert main(["server:other"]) == main(["server.py:other"]) == 0
+    assert capsys.readouterr() == ("127.0.0.1 8000\n" * 2, "")
+
+
+def test_a_file_imports_what_lies_beside_it(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("deep").mkdir()
+    Path("deep/beside_it.py").write_text(SAYS_WHERE)
+    Path("deep/server.py").write_text("from beside_it import app as app")
+    assert main(["deep/server.py"]) == 0
+    assert capsys.readouterr() == ("127.0.0.1 8000\n", "")
+
+
+def test_a_file_does_not_take_the_place_of_a_module_that_is_in_use(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("socket.py").write_text(SAYS_WHERE)
+    assert main(["socket.py"]) == 0
+    assert sys.modules["socket"] is socket
+
+
+# What can't be done...
+
+FILES = {
+    "no_syntax.py": "import trio\n\ndef f(:\n",
+    "no_import.py": "\nimport trio_stream.nothing\n",
+    "raises.py": "\n\nraise ValueError('two\\nlines')\n",
+    "says_no_more.py": "assert False",
+    "exits.py": "import sys\nsys.exit('not today')\n",
+    "empty.py": "",
+    "named.py": "from trio_stream import App\nserver = App()\napp = 'text'\n",
+    "forbidden.py": SAYS_WHERE.replace("print(", "raise PermissionError(13, 'Not for you') #"),
+}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("no_syntax.py", "can't import 'no_syntax.py': SyntaxError: invalid syntax; see line 3 of"),
+        ("no_syntax:app", "can't import 'no_syntax': SyntaxError: invalid syntax; see line 3 of"),
+        ("no_import:app", "can't import 'no_import': ModuleNotFoundError: No module named"),
+        ("no_import.py", "see line 2 of {directory}/no_import.py"),
+        ("raises.py", "ValueError: two lines; see line 3 of {directory}/raises.py"),
+        ("says_no_more:app", "can't import 'says_no_more': AssertionError; see line 1 of"),
+        ("exits:app", "can't import 'exits': SystemExit: not today; see line 2 of"),
+        ("nothing.py", "there is no file 'nothing.py'; --list shows the examples"),
+        ("nothing", "there is no module and no example 'nothing'; --list shows the examples"),
+        ("no.thing:app", "there is no module and no example 'no.thing'"),
+        ("empty.thing:app", "there is no module and no example 'empty.thing'"),
+        (":app", "there is no module and no example ''"),
+        ("..up:app", "there is no module and no example '..up'"),
+        ("empty:app", "'empty' has no attribute 'app'; it needs an `app = App()`"),
+        ("named.py:nothing", "'named.py' has no attribute 'nothing'; name one of its apps: server"),
+        ("named.py", "'app' in 'named.py' is a str, not an App; name one of its apps: server"),
+        ("--port 65536", "'65536' is no port, which is a number from 0 to 65535"),
+        ("--port -1", "'-1' is no port"),
+        ("--port http", "'http' is no port"),
+        ("--hast", "unrecognized arguments: --hast; --help shows what there is"),
+        ("forbidden.py --port 80", "can't serve on '127.0.0.1', port 80: Not for you; choose ano"),
+        # Reserved for documentation, so no machine has it: RFC 5737.
+        ("hello --host 192.0.2.1", "can't serve on '192.0.2.1', port 8000: "),
+        ("hello --host a..b", "can't serve on 'a..b', port 8000: "),
+    ],
+)
+def test_a_usage_error_is_one_line(
+    directory: Path, capsys: pytest.CaptureFixture[str], args: str, message: str
+) -> None:
+    for name, text in FILES.items():
+        Path(name).write_text(text)
+    Path("examples").symlink_to(CHECKOUT / "examples")
+    assert main(args.split()) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith("trio-stream: ")
+    assert message.format(directory=directory) in errors
+    assert errors.count("\n") == 1
+
+
+async def test_a_port_in_use_is_a_usage_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        async with run_python("-m", "trio_stream", "hello", "--port", str(port)) as program:
+            status, errors = await program.wait()
+    assert status == 2
+    assert re.fullmatch(
+        rf"trio-stream: can't serve on '127.0.0.1', port {port}: .*; end the program .*\n",
+        errors,
+    )
+
+
+# What it tells...
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr() == (f"trio-stream {__version__}\n", "")
+
+
+def test_list_shows_the_examples_of_the_current_directory_too(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("examples").mkdir()
+    Path("examples/aa.py").write_text('"""First line.\n\nSecond."""\nraise ValueError')
+    Path("examples/bb.py").write_text("def f(:")
+    Path("examples/cc.py").write_text("")
+    Path("examples/_dd.py").write_text('"""Not an example."""')
+    assert main(["--list"]) == 0
+    lines = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:3] == [
+        ["aa", "First line."],
+        ["bb", "(can't be read: invalid syntax, line 1)"],
+        ["cc"],
+    ]
+
+
+def test_list_says_so_if_there_are_none(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trio_stream.__main__.CHECKOUT", directory)
+    assert main(["--list"]) == 0
+    assert capsys.readouterr().out.startswith("There are no examples here")
