@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import wave
 from array import array
 from operator import add
@@ -68,10 +69,15 @@ def make_app() -> App:
         res.end(PAGE)
 
     @app.get("/song.wav")
-    async def song(res: Response, _: Request) -> None:
-        res.write_header("Content-Type", "audio/wav")
-        total = len(sound)
-        with io.BytesIO(sound) as file:
+    async def song(res: Response, req: Request) -> None:
+        part = find_range(req.headers.get("Range", ""), len(sound))
+        if part:
+            range_ = f"bytes {part.start}-{part.stop - 1}/{len(sound)}"
+            res.write_status(206).write_header("Content-Range", range_)
+        res.write_header("Content-Type", "audio/wav").write_header("Accept-Ranges", "bytes")
+        part = part or range(len(sound))
+        total = len(part)
+        with io.BytesIO(sound[part.start : part.stop]) as file:
             while not res.aborted:
                 chunk = file.read(65536)
                 ok, done = await res.send_chunk(chunk, total)
@@ -79,6 +85,17 @@ def make_app() -> App:
                     break
 
     return app
+
+
+def find_range(header: str, total: int) -> range:
+    """The part that a `Range` asks for: a player can't seek in a song without.
+
+    It is empty if there is none, and for other forms, which RFC 9110 section 14.2 lets us ignore.
+    """
+    match = re.fullmatch(r"bytes=(\d{1,9})-(\d{0,9})", header)
+    if match is None:
+        return range(0)
+    return range(int(match[1]), min(int(match[2] or total) + 1, total))
 
 
 def make_song() -> bytes:
