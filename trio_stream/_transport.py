@@ -277,13 +277,17 @@ class StreamTransport(Transport):
                     await self._change.park()
             if scope.cancelled_caught:
                 raise trio.BrokenResourceError("the client has stopped reading")
+        if self._broken:
+            raise trio.BrokenResourceError("the stream is broken")
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
             await self._stream.send_eof()
         else:
             await self._stream.aclose()
 
     def reset(self) -> None:
+        self._broken = True
         self._unsent.clear()
+        self._change.unpark_all()
         _reset_on_close(self._stream)
 
     async def _notify(self) -> None:

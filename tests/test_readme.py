@@ -1,0 +1,104 @@
+"""What README.md shows is run: its examples here, its two commands by CI in a fresh clone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tests.harness import pattern
+from trio_stream import App, Config, Request, Response, Server
+from trio_stream.testing import open_client
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def block(name: str) -> str:
+    """The fenced block behind the marker `name`."""
+    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```\n", README, re.DOTALL)
+    assert match is not None, name
+    return match[1]
+
+
+@pytest.fixture
+def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the streaming example defines, in a folder with a song."""
+    (tmp_path / "song.mp3").write_bytes(pattern(300_000))
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(compile(block("example"), "README.md", "exec"), namespace)
+    return namespace
+
+
+async def test_streaming_example_streams(namespace: dict[str, Any]) -> None:
+    async with open_client(namespace["app"], window=1000) as client:
+        response = await client.get("/song.mp3")
+        assert response.headers["Content-Type"] == "audio/mpeg"
+        assert await response.read() == pattern(300_000)
+
+
+async def test_nursery_example_serves_and_ends(namespace: dict[str, Any]) -> None:
+    body = block("nursery").replace("app.serve", "lambda **kw: app.serve(port=0, **kw)")
+    code = "async def main():\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    printed: list[tuple[object, ...]] = []
+    namespace |= {"print": lambda *values: printed.append(values)}
+    exec(compile(code, "README.md", "exec"), namespace)
+    await namespace["main"]()
+    ((port, stats),) = printed
+    assert isinstance(port, int)
+    assert port > 0
+    assert stats == Server(App()._router, Config()).stats
+
+
+async def test_testing_example_passes(
+    namespace: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    exec(compile(block("testing"), "README.md", "exec"), namespace)
+    await namespace["test_song_ends_with_its_client"]()
+
+
+async def test_callback_example_sends(namespace: dict[str, Any]) -> None:
+    exec(compile(block("callbacks"), "README.md", "exec"), namespace)
+    async with open_client(namespace["app"]) as client:
+        assert await (await client.get("/callbacks")).read() == bytes(10_000_000)
+
+
+async def test_progress_example_goes_on(
+    namespace: dict[str, Any], autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(compile(block("progress"), "README.md", "exec"), namespace)
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        await namespace["send_patiently"](res, pattern(1000), 1000)
+
+    async with open_client(app, window=400) as client:
+        response = await client.get("/")
+        received = b""
+        while len(received) < 1000:
+            await trio.sleep(12)
+            received += await response.receive_some()
+        assert received == pattern(1000)
+    assert capsys.readouterr().out.count("five seconds, and not through yet\n") > 2
+
+
+def test_commands_need_only_python_and_pip() -> None:
+    setup = "python3 -m venv .venv && .venv/bin/pip install -q -e"
+    assert block("run") == f"{setup} . && .venv/bin/python -m trio_stream\n"
+    assert block("test") == f"{setup} '.[test]' && .venv/bin/python -m pytest -q\n"
+
+
+def test_table_of_limits_is_that_of_config() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (seconds|bytes)? ?\| ", README, re.MULTILINE)
+    table = {name: default.strip('`"') for name, default, _ in rows}
+    assert table == {
+        name: f"{getattr(Config(), name):g}" if name != "half_close" else "abort"
+        for name in Config.__slots__
+    }
