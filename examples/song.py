@@ -1,14 +1,14 @@
 """A file, streamed: each chunk is read when the client has room for it, and not before.
 
 It serves the `song.wav` of the current directory. If there is none, it makes one for the time that
-it runs: eight seconds of a rising and falling tone.
+it runs: two minutes of a rising and falling tone, 5 MB.
 
 Try:
 
     curl --output copy.wav http://127.0.0.1:8000/song.wav
-    curl --limit-rate 50k --output copy.wav http://127.0.0.1:8000/song.wav
+    curl --limit-rate 200k --output copy.wav http://127.0.0.1:8000/song.wav
 
-and end the second one in the middle, with Ctrl-C: the handler is cancelled, and the file closed.
+and end the second one in the middle, with Ctrl-C: the handler is cancelled, and its file closed.
 """
 
 import atexit
@@ -28,7 +28,7 @@ def make_song(path: Path) -> None:
     rate = 22_050
     phase = 0.0
     samples = array("h")
-    for index in range(8 * rate):
+    for index in range(4 * rate):  # it rises and falls once
         hertz = 440 + 220 * math.sin(math.tau * index / (4 * rate))
         phase += math.tau * hertz / rate
         samples.append(int(8000 * math.sin(phase)))
@@ -36,7 +36,7 @@ def make_song(path: Path) -> None:
         file.setnchannels(1)
         file.setsampwidth(samples.itemsize)
         file.setframerate(rate)
-        file.writeframes(samples.tobytes())
+        file.writeframes(samples.tobytes() * 30)
 
 
 def find_song() -> Path:
