@@ -73,12 +73,10 @@ class Program:
 
 
 @asynccontextmanager
-async def run_python(
-    *args: str, cwd: Path = CHECKOUT, env: dict[str, str] | None = None
-) -> AsyncIterator[Program]:
-    """Run Python beside the block, which has a bounded time."""
+async def run_python(*args: str, env: dict[str, str] | None = None) -> AsyncIterator[Program]:
+    """Run Python in the checkout beside the block, which has a bounded time."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, *args], cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        [sys.executable, *args], cwd=CHECKOUT, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     program = Program(process)
     assert process.stdin is not None
@@ -221,11 +219,12 @@ def test_an_interrupt_before_it_serves_is_no_error(
     assert capsys.readouterr() == ("", "")
 
 
-async def test_what_the_server_logs_goes_to_stderr(directory: Path) -> None:
-    Path("silent.py").write_text(
+async def test_what_the_server_logs_goes_to_stderr(tmp_path: Path) -> None:
+    file = tmp_path / "silent.py"
+    file.write_text(
         "from trio_stream import App\napp = App()\napp.get('/', lambda res, req: None)"
     )
-    async with run_python("-m", "trio_stream", "silent:app", "--port", "0", cwd=directory) as it:
+    async with run_python("-m", "trio_stream", str(file), "--port", "0") as it:
         head, _ = await download(await it.read_port(), "/")
         it.process.terminate()
         status, log = await it.wait()
