@@ -221,9 +221,7 @@ def test_an_interrupt_before_it_serves_is_no_error(
 
 async def test_what_the_server_logs_goes_to_stderr(tmp_path: Path) -> None:
     file = tmp_path / "silent.py"
-    file.write_text(
-        "from trio_stream import App\napp = App()\napp.get('/', lambda res, req: None)"
-    )
+    file.write_text("from trio_stream import App\napp = App()\napp.get('/', lambda res, req: None)")
     async with run_python("-m", "trio_stream", str(file), "--port", "0") as it:
         head, _ = await download(await it.read_port(), "/")
         it.process.terminate()
