@@ -69,21 +69,19 @@ class Config:
     def __post_init__(self) -> None:
         if self.half_close not in ("abort", "serve"):
             raise ValueError(f'half_close must be "abort" or "serve", not {self.half_close!r}')
-        for name in (
-            "notsent_lowat",
-            "stream_buffer_size",
-            "send_budget",
-            "max_head_size",
+        for name, least in (
+            ("notsent_lowat", 1),
+            ("stream_buffer_size", 1),
+            ("send_budget", 1),
+            ("max_head_size", 1),
+            ("max_discarded_body", 0),
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 byte, not {getattr(self, name)!r}")
-        if self.max_discarded_body < 0:
-            raise ValueError(
-                f"max_discarded_body must not be negative, not {self.max_discarded_body!r}"
-            )
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, not {size!r}")
         for name in ("stall_timeout", "linger_timeout"):
-            if not 0 < getattr(self, name) <= inf:
+            seconds = getattr(self, name)
+            if not isinstance(seconds, int | float) or not 0 < seconds <= inf:
                 raise ValueError(
-                    f"{name} must be more than 0 seconds, or math.inf for no limit, "
-                    f"not {getattr(self, name)!r}"
+                    f"{name} must be more than 0 seconds, or math.inf for no limit, not {seconds!r}"
                 )

@@ -116,15 +116,16 @@ class Connection:
         """Serve the next request; whether another one may follow."""
         try:
             head = await self._receive_head()
+            if head is None:
+                return False
+            transport = self._transport
+            request = Request(head, client=transport.client, scheme=transport.scheme)
         except BadRequestError as exc:
             logger.debug("%s: %d for a bad request: %s", self._transport.client, exc.status, exc)
             with self._response_under_way(cancel_on_abort=True, close=True) as response:
                 answer_status(response, exc.status)
                 await response._wait_over()
             return False
-        if head is None:
-            return False
-        request = Request(head, client=self._transport.client, scheme=self._transport.scheme)
         route, request.params = self._router.find(request.method, request.raw_path)
         self._stats.requests += 1
         with self._response_under_way(cancel_on_abort=route.cancel_on_abort) as response:

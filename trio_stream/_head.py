@@ -51,6 +51,8 @@ class ResponseHead:
             raise ValueError(f"{name!r} can't be the name of a header field")
         if name.lower() in _OWN_FIELDS:
             raise ValueError(f"{name} is written by the server, from what it knows of the response")
+        if not isinstance(value, str | bytes | int):
+            raise TypeError(f"{name}: the value must be str, bytes or int, not {value!r}")
         try:
             raw = value if isinstance(value, bytes) else str(value).encode("latin-1")
         except UnicodeEncodeError:

@@ -9,6 +9,7 @@ import time
 from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import h11
 
@@ -51,10 +52,11 @@ class Protocol:
           BadRequestError: What was received is no request.
         """
         event = self._next_event()
-        if isinstance(event, h11.Request):
-            self._request = event
-            return event
-        return None
+        if not isinstance(event, h11.Request):
+            return None
+        _check_request(event)
+        self._request = event
+        return event
 
     @property
     def client_has_closed(self) -> bool:
@@ -83,11 +85,12 @@ class Protocol:
         """
         status = head.status
         fields = [(b"Date", _http_date(int(time.time()))), *head.fields]
-        # RFC 9110 section 8.6: never in a 204; in a 304 only what a GET would get, which nobody has
-        # told.
-        if status != 204 and not (status == 304 and body_length == 0):
+        # RFC 9110 section 8.6: never in a 204 or where a tunnel begins; in a 304 only what a GET
+        # would get, which nobody has told.
+        tunnel = self._opens_tunnel(status)
+        if not (status == 204 or tunnel or (status == 304 and body_length == 0)):
             fields.append((b"Content-Length", b"%d" % body_length))
-        if close or not self._can_discard_request():
+        if close or tunnel or not self._can_discard_request():
             fields.append((b"Connection", b"close"))
         data = self._h11.send(h11.Response(status_code=status, reason=head.reason, headers=fields))
         assert data is not None
@@ -98,13 +101,17 @@ class Protocol:
         if body_length:
             body = cast("bytes", _BodyOfLength(body_length))
             self._h11.send_with_data_passthrough(h11.Data(data=body))
-        self._h11.send(h11.EndOfMessage())
+        if self._h11.our_state is h11.SEND_BODY:  # and not in a tunnel, where h11 knows no end
+            self._h11.send(h11.EndOfMessage())
 
     def response_has_body(self, status: int) -> bool:
         """Whether a body follows the head (RFC 9112 section 6.3, rules 1 and 2)."""
-        method = self._request.method if self._request else b""
-        tunnel = method == b"CONNECT" and 200 <= status < 300
-        return not (method == b"HEAD" or status in (204, 304) or tunnel)
+        head = self._request is not None and self._request.method == b"HEAD"
+        return not (head or status in (204, 304) or self._opens_tunnel(status))
+
+    def _opens_tunnel(self, status: int) -> bool:
+        connect = self._request is not None and self._request.method == b"CONNECT"
+        return connect and 200 <= status < 300
 
     # And on to the next one...
 
@@ -112,12 +119,16 @@ class Protocol:
         """Drop what has been received of the request's body.
 
         Returns:
-          Whether it is worth waiting for the rest. `False` also when there is none.
+          Whether it is worth waiting for the rest: there is some, and the connection can be kept.
 
         Raises:
           BadRequestError: The body is malformed, or ended early.
         """
-        while self._h11.their_state is h11.SEND_BODY and self._can_discard_request():
+        while (
+            self._h11.our_state is h11.DONE
+            and self._h11.their_state is h11.SEND_BODY
+            and self._can_discard_request()
+        ):
             event = self._next_event()
             if event is h11.NEED_DATA:
                 return True
@@ -147,6 +158,37 @@ class Protocol:
             return self._h11.next_event()
         except h11.RemoteProtocolError as exc:
             raise BadRequestError(str(exc), exc.error_status_hint) from exc
+
+
+def _check_request(request: h11.Request) -> None:
+    """Refuse what h11 lets pass."""
+    if not request.http_version.startswith(b"1."):  # RFC 9110 section 15.6.6
+        raise BadRequestError(f"HTTP/{request.http_version.decode()} is not spoken here", 505)
+    names = {name for name, _ in request.headers}
+    if names >= {b"transfer-encoding", b"content-length"}:  # RFC 9112 section 6.1
+        raise BadRequestError("both Transfer-Encoding and Content-Length", 400)
+
+
+def split_target(method: str, target: str) -> tuple[str, str]:
+    """The path and the query in a request target (RFC 9112 section 3.2).
+
+    Where there is no path, in the asterisk and the authority form, the target stands for it.
+
+    Raises:
+      BadRequestError: The target has none of the four forms.
+    """
+    if target.startswith("/"):
+        path, _, query = target.partition("?")
+        return path, query
+    if method == "CONNECT" or target == "*":
+        return target, ""
+    try:
+        parts = urlsplit(target)
+    except ValueError as exc:
+        raise BadRequestError(f"{target!r} is no request target: {exc}", 400) from None
+    if not (parts.scheme and parts.netloc):
+        raise BadRequestError(f"{target!r} is no request target", 400)
+    return parts.path or "/", parts.query
 
 
 class _BodyOfLength:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
+
+from ._protocol import split_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,13 +30,16 @@ class Request:
         `/users/:id`, and under `"*"` the tail of a wildcard.
       client: The peer's address, as `socket.getpeername` gives it; `None` if the stream has none.
       scheme: `"http"` or `"https"`.
+
+    Raises:
+      BadRequestError: The target has none of the four forms.
     """
 
     def __init__(self, head: h11.Request, *, client: object, scheme: str) -> None:
         self._head = head
         self.method = head.method.decode("ascii")
         self.target = head.target.decode("ascii")
-        self.raw_path, self._raw_query = _split_target(self.target)
+        self.raw_path, self._raw_query = split_target(self.method, self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
         self.client = client
         self.scheme = scheme
@@ -74,18 +79,9 @@ class Request:
         cookies: dict[str, str] = {}
         for header in self.headers.getall("Cookie", ()):
             for pair in header.split(";"):
-                name, equals, value = pair.strip().partition("=")
+                name, equals, value = (part.strip(" \t") for part in pair.partition("="))
+                if len(value) > 1 and value[0] == value[-1] == '"':
+                    value = value[1:-1]
                 if equals:
-                    cookies.setdefault(name.rstrip(), value.lstrip().strip('"'))
+                    cookies.setdefault(name, value)
         return MappingProxyType(cookies)
-
-
-def _split_target(target: str) -> tuple[str, str]:
-    # RFC 9112 section 3.2: origin-form in nearly every request, then the three others.
-    if not target.startswith("/"):
-        if "://" not in target:
-            return target, ""
-        parts = urlsplit(target)
-        return parts.path or "/", parts.query
-    path, _, query = target.partition("?")
-    return path, query

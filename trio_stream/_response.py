@@ -124,6 +124,7 @@ class Response:
             NUL and other control characters, white space at an end, text beyond ISO-8859-1), or the
             field is one that the server writes itself: `Content-Length` (from `total_size`),
             `Date`, `Transfer-Encoding`.
+          TypeError: The value is neither text nor bytes nor an integer.
           RuntimeError: The head has been sent.
         """
         self._check_head_is_open("write_header")

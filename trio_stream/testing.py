@@ -48,24 +48,26 @@ async def open_client(app: App, *, window: int = 64 * 1024) -> AsyncIterator[Cli
       window: How many bytes the server may be ahead of the client.
     """
     server = Server(app._router, app.config)
-    error: Exception | None = None
-    async with server.running(), trio.open_nursery() as nursery:
-        transport = _MemoryTransport(app.config, server._stalls, nursery, window)
+    error: BaseException | None = None
+    try:
+        async with server.running(), trio.open_nursery() as nursery:
+            transport = _MemoryTransport(app.config, server._stalls, nursery, window)
 
-        async def serve() -> None:
-            await server.serve_transport(transport)
-            transport.close()
+            async def serve() -> None:
+                await server.serve_transport(transport)
+                transport.close()
 
-        nursery.start_soon(serve)
-        client = Client(transport, server.stats)
-        try:
-            yield client
-        except Exception as exc:  # noqa: BLE001 (it is raised below, outside of the nurseries)
-            error = exc
-        client.vanish()
-        nursery.cancel_scope.cancel()
-    if error is not None:
-        raise error
+            nursery.start_soon(serve)
+            client = Client(transport, server.stats)
+            try:
+                yield client
+            except BaseException as exc:  # noqa: BLE001 (it is raised again outside of the nurseries)
+                error = exc
+            client.vanish()
+            nursery.cancel_scope.cancel()
+    finally:
+        if error is not None:
+            raise error
 
 
 class Client:
@@ -143,8 +145,11 @@ class Client:
         """
         if self._h11.our_state is not h11.IDLE:
             self._h11.start_next_cycle()
-        fields = [("Host", "memory"), *headers]
-        if body:
+        fields = list(headers)
+        names = {name.lower() for name, _ in fields}
+        if "host" not in names:
+            fields.insert(0, ("Host", "memory"))
+        if body and not names & {"content-length", "transfer-encoding"}:
             fields.append(("Content-Length", str(len(body))))
         data = self._h11.send(h11.Request(method=method, target=target, headers=fields)) or b""
         if body:
@@ -182,6 +187,7 @@ class ClientResponse:
             fields.add(name.decode("ascii"), value.decode("latin-1"))
         self.headers = CIMultiDictProxy(fields)
         self._client = client
+        self._at_end = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The next bytes of the body; `b""` at its end.
@@ -193,8 +199,12 @@ class ClientResponse:
           h11.RemoteProtocolError: The server closed the connection before the end of the body.
           trio.BrokenResourceError: It reset the connection.
         """
-        event = await self._client._next_event(max_bytes)
-        return bytes(event.data) if isinstance(event, h11.Data) else b""
+        if not self._at_end:
+            event = await self._client._next_event(max_bytes)
+            if isinstance(event, h11.Data):
+                return bytes(event.data)
+            self._at_end = True
+        return b""
 
     async def read(self) -> bytes:
         """All that is left of the body. Raises as `receive_some`."""
@@ -218,6 +228,7 @@ class _MemoryTransport(Transport):
         self._blocked = False
         self._no_more_to_server = False
         self._no_more_to_client = False
+        self._closed = False
         self._was_reset = False
         # Whoever waits for one of the above to change parks here and then looks again.
         self._change = trio.lowlevel.ParkingLot()
@@ -266,7 +277,7 @@ class _MemoryTransport(Transport):
         self._was_reset = True
 
     def close(self) -> None:
-        self._no_more_to_client = True
+        self._closed = self._no_more_to_client = True
         self._was_reset = self._was_reset or bool(self._to_server)  # as a kernel does it
         self._change.unpark_all()
 
@@ -280,8 +291,8 @@ class _MemoryTransport(Transport):
     def send_to_server(self, data: bytes) -> None:
         if self._no_more_to_server:
             raise trio.ClosedResourceError("the client has ended its stream")
-        if self._was_reset:
-            raise trio.BrokenResourceError("the connection was reset")
+        if self._closed or self._was_reset:
+            raise trio.BrokenResourceError("the server has closed the connection")
         self._to_server += data
         self._change.unpark_all()
 
