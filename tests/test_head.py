@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import h11
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 
 from trio_stream import App, Config, Request, Response, _protocol
 from trio_stream._head import ResponseHead

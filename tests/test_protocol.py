@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import h11
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 
 from trio_stream import Config, _protocol
 from trio_stream._head import ResponseHead

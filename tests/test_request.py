@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 import trio
 from hypothesis import example, given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 from multidict import CIMultiDictProxy, MultiDictProxy
 
 from trio_stream import App, Config, Request, Response

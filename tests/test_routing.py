@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_stream import App, Request, Response
@@ -357,6 +357,7 @@ a_path = st.lists(
 ).map(lambda segments: "/" + "/".join(segments))
 
 
+@settings(deadline=None)
 @given(some_routes, a_method.filter(lambda method: method != ANY) | st.just("PUT"), a_path)
 def test_routing_against_brute_force(routes: list[str], method: str, path: str) -> None:
     assert find(make_router(*routes), method, path) == find_by_force(routes, method, path)
