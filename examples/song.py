@@ -13,6 +13,7 @@ and end the second one in the middle, with Ctrl-C: the handler is cancelled, and
 
 import atexit
 import math
+import os
 import shutil
 import tempfile
 import wave
@@ -56,7 +57,7 @@ path = find_song()
 @app.get("/song.wav")
 async def song(res: Response, req: Request) -> None:
     res.write_header("Content-Type", "audio/wav")
-    total = path.stat().st_size
+    total = os.stat(path).st_size
     async with await trio.open_file(path, "rb") as file:
         while not res.aborted:
             chunk = await file.read(65536)

@@ -14,11 +14,12 @@ from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
+from unittest.mock import patch
 
 import trio
 
-import trio_stream._server
-from trio_stream import App, Server, Stats
+from trio_stream import App, Server, Stats, _server
+from trio_stream._readiness import HAVE_EPOLL
 from trio_stream.testing import Client, open_client
 
 if TYPE_CHECKING:
@@ -167,10 +168,6 @@ async def open_peer(app: App, kind: Kind, *, window: int = 2000) -> AsyncIterato
 
 async def start_server(nursery: trio.Nursery, app: App, *, epoll: bool = True) -> Server:
     """`nursery.start(app.serve, port=0)`, if asked as on a platform without epoll."""
-    have_epoll = trio_stream._server.HAVE_EPOLL
-    trio_stream._server.HAVE_EPOLL = epoll and have_epoll
-    try:
+    with patch.object(_server, "HAVE_EPOLL", epoll and HAVE_EPOLL):
         server: Server = await nursery.start(lambda **kw: app.serve(port=0, **kw))
-    finally:
-        trio_stream._server.HAVE_EPOLL = have_epoll
     return server

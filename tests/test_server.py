@@ -13,9 +13,8 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-import trio_stream._server
 from tests.harness import connect, get, open_peer, pattern, start_server, without_date
-from trio_stream import AbortReason, App, Config, Request, Response, Server, Stats
+from trio_stream import AbortReason, App, Config, Request, Response, Server, Stats, _server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +103,7 @@ async def test_serve_stream_serves_one_connection_and_closes_it() -> None:
 async def test_serve_stream_takes_a_socket(
     have_epoll: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trio_stream._server, "HAVE_EPOLL", have_epoll)
+    monkeypatch.setattr(_server, "HAVE_EPOLL", have_epoll)
     left, right = socket.socketpair()
     client = trio.SocketStream(trio.socket.from_stdlib_socket(left))
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(right))
