@@ -116,7 +116,6 @@ def test_size_that_is_no_integer(name: str, value: object) -> None:
         make_config(name, value)
 
 
-@pytest.mark.xfail(reason="the kernel takes an int of C, and each connection ends in its error")
 def test_notsent_lowat_that_the_kernel_does_not_take() -> None:
     assert Config(notsent_lowat=2**31 - 1).notsent_lowat == 2**31 - 1
     with pytest.raises(ValueError, match=r"^notsent_lowat\b.* not 2147483648$"):

@@ -234,12 +234,7 @@ async def test_curl(app: App, epoll: bool, way: str, nursery: trio.Nursery) -> N
 
 @pytest.mark.parametrize(
     "window",
-    [
-        500,
-        pytest.param(
-            5000, marks=pytest.mark.xfail(reason="`end` keeps its data though it has gone")
-        ),
-    ],
+    [500, 5000],
 )
 async def test_buffers_can_be_used_for_something_else_at_once(window: int) -> None:
     app = App()
@@ -261,7 +256,6 @@ async def test_buffers_can_be_used_for_something_else_at_once(window: int) -> No
     assert buffers == [b"", b"", b""]
 
 
-@pytest.mark.xfail(reason="the wake-up is dropped while the cancelled `send_chunk` unwinds")
 async def test_room_is_told_after_a_send_chunk_cut_short_at_that_moment(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -284,7 +278,6 @@ async def test_room_is_told_after_a_send_chunk_cut_short_at_that_moment(
         assert await response.read() == body(0, 1000)
 
 
-@pytest.mark.xfail(reason="the timer of the failed try outlives the response, and drops the rest")
 async def test_a_complete_answer_has_no_timer(autojump_clock: trio.testing.MockClock) -> None:
     app = App(config=Config(stall_timeout=60))
     size = app.config.stream_buffer_size + 1000

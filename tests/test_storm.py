@@ -305,17 +305,6 @@ async def test_nothing_is_left_of_clients_that_stall(epoll: bool) -> None:
         assert check_responses(storm, server) == {AbortReason.STALLED: CLIENTS // 5}
 
 
-@pytest.mark.parametrize(
-    "epoll",
-    [
-        pytest.param(True, id="epoll"),
-        pytest.param(
-            False,
-            id="no-epoll",
-            marks=pytest.mark.xfail(run=False, reason="a connection that just opens hangs it"),
-        ),
-    ],
-)
 async def test_nothing_is_left_of_a_server_cancelled_in_a_storm(epoll: bool) -> None:
     before = Leftovers.now(*KINDS)
     storm = Storm(Config())
@@ -336,7 +325,6 @@ async def test_nothing_is_left_of_a_server_cancelled_in_a_storm(epoll: bool) -> 
     assert Leftovers.now(*KINDS) == before
 
 
-@pytest.mark.xfail(reason="`send_chunk` raises Cancelled there")
 async def test_a_client_that_vanishes_while_send_chunk_lets_others_run() -> None:
     app = App(config=Config(send_budget=1))
     results: list[tuple[bool, bool]] = []

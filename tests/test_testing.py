@@ -507,7 +507,6 @@ async def test_exception_in_a_block_that_is_cancelled() -> None:
                 raise OddError
 
 
-@pytest.mark.xfail(reason="the Cancelled of the inner nursery comes out instead")
 def test_what_ends_the_server_comes_out() -> None:
     class OddExit(BaseException):  # as of `pytest.fail` in a handler
         pass

@@ -392,6 +392,17 @@ async def test_socket_has_all_the_time_when_it_waits_for_nothing(mock_clock: Moc
         assert not transport.hung_up
 
 
+@needs_epoll
+async def test_socket_that_is_hung_up_does_not_stall_as_well(mock_clock: MockClock) -> None:
+    async with client_and_transport(Config(stall_timeout=60)) as (client, transport, user):
+        fill(transport)
+        await client.send_eof()
+        assert await user.next() == CLOSED
+        mock_clock.jump(100)
+        await wait_all_tasks_blocked()
+        assert user.take_all() == []
+
+
 # A socket: its end
 
 
@@ -748,6 +759,17 @@ async def test_stream_whose_client_takes_a_little_is_kept(autojump_clock: MockCl
         assert trio.current_time() == start + 120
 
 
+async def test_stream_that_is_hung_up_does_not_stall_as_well(autojump_clock: MockClock) -> None:
+    client, server = lockstep_stream_pair()
+    config = Config(stream_buffer_size=1000, stall_timeout=60)
+    async with stream_transport(server, config) as (transport, user):
+        transport.send_some(body(0, 2000))
+        await client.send_eof()
+        assert await user.next() == CLOSED
+        await trio.sleep(100)
+        assert user.take_all() == []
+
+
 # Any stream: its end
 
 
@@ -934,7 +956,6 @@ async def test_only_a_socket_is_watched() -> None:
                 assert len(watcher._watched) == (kind is SocketTransport)
 
 
-@pytest.mark.xfail(run=False, reason="it hangs, shielded")
 async def test_a_transport_opened_by_a_cancelled_task_closes_its_stream() -> None:
     client, server = memory_stream_pair()
     with trio.CancelScope() as scope:

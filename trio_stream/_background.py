@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+StartSoon: TypeAlias = Callable[[Callable[[], Awaitable[object]]], None]
+
 
 @asynccontextmanager
-async def open_background_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery whose tasks work until the block is over, and are then cancelled.
+async def open_background() -> AsyncIterator[StartSoon]:
+    """Start tasks that work until the block is over, and are then cancelled.
 
-    They go on while the block is being cancelled: a handler may then, under a shield of its own,
+    They work on while the block is being cancelled: a handler may then, under a shield of its own,
     still send a last word, and needs them for that.
     """
-    shield = trio.CancelScope(shield=True)
+    shields: set[trio.CancelScope] = set()
 
-    async def host(task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    async def run(shield: trio.CancelScope, async_fn: Callable[[], Awaitable[object]]) -> None:
         with shield:
-            async with trio.open_nursery() as background:
-                task_status.started(background)
-                await trio.sleep_forever()
+            await async_fn()
+        shields.discard(shield)
+
+    def start_soon(async_fn: Callable[[], Awaitable[object]]) -> None:
+        shield = trio.CancelScope(shield=True)
+        shields.add(shield)
+        nursery.start_soon(run, shield, async_fn)
 
     async with trio.open_nursery() as nursery:
-        background = await nursery.start(host)
         try:
-            yield background
+            yield start_soon
         finally:
-            shield.cancel()
+            for shield in shields:
+                shield.cancel()

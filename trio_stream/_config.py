@@ -5,6 +5,9 @@ from math import inf
 from typing import Literal
 
 
+_INT_MAX = 2**31 - 1  # setsockopt takes an int of C
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Limits and timeouts. Sizes are in bytes, times in seconds of Trio's clock.
@@ -79,6 +82,8 @@ class Config:
             size = getattr(self, name)
             if not isinstance(size, int) or size < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, not {size!r}")
+        if self.notsent_lowat > _INT_MAX:
+            raise ValueError(f"notsent_lowat must be at most {_INT_MAX}, not {self.notsent_lowat}")
         for name in ("stall_timeout", "linger_timeout"):
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or not 0 < seconds <= inf:

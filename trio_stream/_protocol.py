@@ -54,8 +54,8 @@ class Protocol:
         event = self._next_event()
         if not isinstance(event, h11.Request):
             return None
+        self._request = event  # first: a refusal of HEAD has no body either
         _check_request(event)
-        self._request = event
         return event
 
     @property

@@ -213,8 +213,8 @@ class Response:
 
         A checkpoint: it always checks for cancellation, yields when it parks, and at the latest
         after `Config.send_budget` bytes without parking, or if `data` is empty. When it is
-        cancelled, `get_write_offset()` says exactly how much was accepted, and the connection will
-        not be used for another request.
+        cancelled while it is parked, `get_write_offset()` says exactly how much was accepted, and
+        the connection will not be used for another request.
 
         Args:
           data: Any bytes-like object; don't change it before this returns. It is not copied on its
@@ -230,29 +230,22 @@ class Response:
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
         view: bytes | memoryview = _byte_view(data)
-        if self._abort_reason is not None and not self._abort_was_told:
-            self._abort_was_told = True
-            return _GONE
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this response")
         self._sending = True
         try:
-            if view and self._sent_since_park < self._send_budget and not self.aborted:
-                await trio.lowlevel.checkpoint_if_cancelled()
-            else:
+            if not view or self._sent_since_park >= self._send_budget or self._abort_was_told:
                 self._sent_since_park = 0
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            if not self.aborted or self._abort_was_told:
+                await trio.lowlevel.checkpoint_if_cancelled()
             before = self._offset
             while (result := self._try_end(view, total_size)) is _BLOCKED:
                 view = memoryview(view)[self._offset - before :]
-                self._stats.parks += 1
                 self._sent_since_park = 0
-                await self._park()
+                await self._park_sending()
                 before = self._offset
             self._sent_since_park += len(view)
-        except trio.Cancelled:
-            self._close = True
-            raise
         finally:
             self._sending = False
         if result is _GONE:
@@ -374,7 +367,9 @@ class Response:
 
     def _send_end(self) -> None:
         accepted = self._send(self._unsent_end)
-        if accepted:
+        if accepted == len(self._unsent_end):
+            self._unsent_end = b""  # an empty view would still hold on to the caller's data
+        elif accepted:
             self._unsent_end = memoryview(self._unsent_end)[accepted:]
         if not (self._unsent_head or self._unsent_end or self._abort_reason):
             self._set_complete()
@@ -414,6 +409,16 @@ class Response:
         if self._wakeup is None:
             self._wakeup = trio.Event()
         await self._wakeup.wait()
+
+    async def _park_sending(self) -> None:
+        self._stats.parks += 1
+        try:
+            await self._park()
+        except trio.Cancelled:
+            self._close = True
+            # Nobody has taken notice, if it became writable in the meantime.
+            self._missed_writable = not self._blocked
+            raise
 
     def _wake(self) -> None:
         if self._wakeup is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ._background import open_background_nursery
+from ._background import open_background
 from ._connection import Connection
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._stalls import StallWatch
@@ -103,10 +103,10 @@ class Server:
     async def running(self) -> AsyncIterator[None]:
         """Keep the watchers at work for the length of the block."""
         with self._watcher or nullcontext():
-            async with open_background_nursery() as nursery:
-                nursery.start_soon(self._stalls.run)
+            async with open_background() as start_soon:
+                start_soon(self._stalls.run)
                 if self._watcher is not None:
-                    nursery.start_soon(self._watcher.run)
+                    start_soon(self._watcher.run)
                 yield
 
 

@@ -40,9 +40,6 @@ class StallWatch:
         """End the timer of `sender`, if there is one."""
         self._deadlines.pop(sender, None)
 
-    def __contains__(self, sender: Stallable) -> bool:
-        return sender in self._deadlines
-
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:

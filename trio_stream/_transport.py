@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from ._background import open_background_nursery
+from ._background import open_background
 from ._stats import AbortReason
 
 if sys.platform != "win32":
@@ -27,6 +27,7 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from ._background import StartSoon
     from ._config import Config
     from ._readiness import ReadinessWatcher
     from ._stalls import StallWatch
@@ -70,6 +71,7 @@ class Transport(ABC):
         self._half_close_is_hang_up = config.half_close == "abort"
         self._linger_timeout = config.linger_timeout
         self._stalls = stalls
+        self._is_timed = False
         self._unsent_when_blocked = 0
 
     def send_some(self, *buffers: bytes | memoryview) -> int:
@@ -84,9 +86,13 @@ class Transport(ABC):
         """
         accepted = self._send_now(*buffers)
         size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
-        if accepted < size and (accepted or self not in self._stalls):
-            self._unsent_when_blocked = self.unsent()
-            self._stalls.start(self)
+        if accepted < size:
+            if accepted or not self._is_timed:
+                self._is_timed = True
+                self._unsent_when_blocked = self.unsent()
+                self._stalls.start(self)
+        elif self._is_timed:
+            self._stop_timer()
         return accepted
 
     @abstractmethod
@@ -137,7 +143,7 @@ class Transport(ABC):
 
     def on_writable(self) -> None:
         """There is room again."""
-        self._stalls.stop(self)
+        self._stop_timer()
         if self.user is not None:
             self.user._transport_writable()
 
@@ -156,9 +162,13 @@ class Transport(ABC):
         self.reset()
         self._lose(AbortReason.STALLED)
 
+    def _stop_timer(self) -> None:
+        self._is_timed = False
+        self._stalls.stop(self)
+
     def _lose(self, reason: AbortReason) -> None:
         self.hung_up = True
-        self._stalls.stop(self)
+        self._stop_timer()
         if self.user is not None:
             self.user._transport_lost(reason)
 
@@ -208,7 +218,7 @@ class SocketTransport(Transport):
 
 
 class StreamTransport(Transport):
-    """Any `trio.abc.Stream`, made non-blocking by two tasks in `nursery`.
+    """Any `trio.abc.Stream`, made non-blocking by two tasks of its own.
 
     One drains a bounded send buffer; the other reads ahead, also bounded, so that the end of the
     stream is noticed while nobody reads.
@@ -219,7 +229,7 @@ class StreamTransport(Transport):
         stream: trio.abc.Stream,
         config: Config,
         stalls: StallWatch,
-        nursery: trio.Nursery,
+        start_soon: StartSoon,
     ) -> None:
         super().__init__(
             config,
@@ -228,7 +238,7 @@ class StreamTransport(Transport):
             scheme="https" if isinstance(stream, trio.SSLStream) else "http",
         )
         self._stream = stream
-        self._nursery = nursery
+        self._start_soon = start_soon
         self._stall_timeout = config.stall_timeout
         self._size = config.stream_buffer_size
         self._unsent = bytearray()
@@ -238,8 +248,8 @@ class StreamTransport(Transport):
         self._at_eof = False
         # Whoever waits for one of the above to change parks here and then looks again.
         self._change = trio.lowlevel.ParkingLot()
-        nursery.start_soon(self._drain_send_buffer)
-        nursery.start_soon(self._read_ahead)
+        start_soon(self._drain_send_buffer)
+        start_soon(self._read_ahead)
 
     def _send_now(self, *buffers: bytes | memoryview) -> int:
         if self._broken:
@@ -267,7 +277,7 @@ class StreamTransport(Transport):
         return len(self._unsent)
 
     def notify_soon(self) -> None:
-        self._nursery.start_soon(self._notify)
+        self._start_soon(self._notify)
 
     async def send_eof(self) -> None:
         while self._unsent and not self._broken:
@@ -352,8 +362,8 @@ async def open_transport(
             finally:
                 watcher.remove(fd)
         else:
-            async with open_background_nursery() as nursery:
-                yield StreamTransport(stream, config, stalls, nursery)
+            async with open_background() as start_soon:
+                yield StreamTransport(stream, config, stalls, start_soon)
     finally:
         await trio.aclose_forcefully(stream)
 

@@ -61,6 +61,8 @@ async def open_client(app: App, *, window: int = 64 * 1024) -> AsyncIterator[Cli
             client = Client(transport, server.stats)
             try:
                 yield client
+            except trio.Cancelled:
+                raise
             except BaseException as exc:  # noqa: BLE001 (it is raised again outside of the nurseries)
                 error = exc
             client.vanish()
