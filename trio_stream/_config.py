@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-
 _INT_MAX = 2**31 - 1  # setsockopt takes an int of C
 
 
