@@ -23,7 +23,8 @@ both. The CPU time is that of the server's process, user and system, from after 
 warm-up to the last byte received. Servers take turns (A B A B ...), with a new process in each
 round, because a noisy machine drifts and a process has luck with its memory layout. What is printed
 are medians, in brackets the smallest and the largest; a ratio to the baseline is the median of the
-ratios within each round. Trust ratios more than seconds, and neither if the brackets are wide.
+ratios within each round. Trust ratios more than seconds. On a machine that others use, many short
+rounds tell more than a few long ones, and the largest value says more about the others.
 
 To add a server, list it in `servers/__init__.py`: it must print `http://127.0.0.1:PORT` when it
 listens, and answer the paths of the scenarios that it offers. To add a scenario, derive from
