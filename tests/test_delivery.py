@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LARGE = os.environ.get("TRIO_STREAM_LARGE") == "1"
 
 # A guard against hanging, no expectation.
-TIMEOUT = 600 if LARGE else 60
+TIMEOUT = 600 if LARGE else 40
 
 CHUNK_SIZES = (1, 1000, 16 * 1024, 64 * 1024, 1024 * 1024, LARGEST_CHUNK)
 WAYS = ("send_chunk", "callback", "try_end_and_end", "end")
@@ -232,10 +232,7 @@ async def test_curl(app: App, epoll: bool, way: str, nursery: trio.Nursery) -> N
     assert server.stats.aborts.total() == 0
 
 
-@pytest.mark.parametrize(
-    "window",
-    [500, 5000],
-)
+@pytest.mark.parametrize("window", [500, 5000])
 async def test_buffers_can_be_used_for_something_else_at_once(window: int) -> None:
     app = App()
     buffers = [bytearray(body(start, 1000)) for start in range(0, 3000, 1000)]
@@ -276,6 +273,31 @@ async def test_room_is_told_after_a_send_chunk_cut_short_at_that_moment(
         scope.cancel()
         client.window = 2000  # the handler has not run since
         assert await response.read() == body(0, 1000)
+
+
+@pytest.mark.xfail(reason="a `send_chunk` that is not parked drops the wake-up")
+async def test_room_is_told_that_came_while_send_chunk_let_others_run(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    app = App()
+
+    async def make_room() -> None:
+        client.window = 2000
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        assert res.try_end(body(0, 1000), 1000) == (False, False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make_room)
+            assert await res.send_chunk(b"", 1000) == (True, False)
+        with trio.fail_after(1):
+            await until_writable(res)
+        res.end(whole_body(res.get_write_offset(), 1000))
+
+    for _round in range(20):  # which of the two tasks runs first is left to chance
+        async with open_client(app, window=500) as client:
+            response = await client.get("/")
+            assert await response.read() == body(0, 1000)
 
 
 async def test_a_complete_answer_has_no_timer(autojump_clock: trio.testing.MockClock) -> None:

@@ -35,7 +35,7 @@ CLIENTS = 1000 if os.environ.get("TRIO_STREAM_LARGE") == "1" else 150
 KINDS = (Response, Connection, SocketTransport, StreamTransport)
 
 # A guard against hanging, no expectation.
-TIMEOUT = 600 if CLIENTS == 1000 else 55
+TIMEOUT = 600 if CLIENTS == 1000 else 40
 
 
 class Record:
