@@ -525,10 +525,12 @@ def test_what_ends_the_server_comes_out(*, in_nursery: bool) -> None:
         raise OddExit
 
     async def main() -> None:
-        async with open_client(make_app(handler)) as client, trio.open_nursery() as nursery:
+        async with open_client(make_app(handler)) as client:
             if in_nursery:
-                nursery.start_soon(trio.sleep_forever)
-            await client.get("/")
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(client.get, "/")
+            else:
+                await client.get("/")
 
     with pytest.raises(BaseException) as error:
         trio.run(main)
