@@ -21,7 +21,7 @@ DEFAULTS: dict[str, object] = {
     "half_close": "abort",
     "notsent_lowat": 128 * 1024,
     "stream_buffer_size": 64 * 1024,
-    "send_budget": 256 * 1024,
+    "send_budget": 2 * 1024 * 1024,
     "max_head_size": 16 * 1024,
     "max_discarded_body": 64 * 1024,
     "linger_timeout": 2.0,

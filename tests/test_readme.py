@@ -99,6 +99,6 @@ def test_table_of_limits_is_that_of_config() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (seconds|bytes)? ?\| ", README, re.MULTILINE)
     table = {name: default.strip('`"') for name, default, _ in rows}
     assert table == {
-        name: f"{getattr(Config(), name):g}" if name != "half_close" else "abort"
+        name: f"{getattr(Config(), name):.10g}" if name != "half_close" else "abort"
         for name in Config.__slots__
     }

@@ -45,11 +45,12 @@ class Config:
     """What is accepted ahead for a stream that has no non-blocking send (TLS, memory), and read
     ahead from it to notice its end."""
 
-    send_budget: int = 256 * 1024
-    """After this many bytes sent without parking, `send_chunk` lets other tasks run.
+    send_budget: int = 2 * 1024 * 1024
+    """So many bytes the responses under way may send, together, before other tasks run.
 
-    A checkpoint costs about as much as sending 16 KiB, so one for each chunk would halve the
-    throughput.
+    Each has an equal share, but at least an eighth: after that without parking, `send_chunk`
+    yields. A turn of Trio's scheduler costs as much as sending 64 KiB, so one for each chunk would
+    halve the throughput; and at two GiB a second, 2 MiB keep the others waiting for a millisecond.
     """
 
     max_head_size: int = 16 * 1024

@@ -140,6 +140,7 @@ class Connection:
         """Make the response that the transport reports to; it ends with the block at the latest."""
         if self._cancel_scope.deadline != inf:
             self._cancel_scope.deadline = inf  # which the last handler has set for itself
+        self._stats.active_responses += 1
         response = Response(
             self._transport,
             self._protocol,
@@ -150,7 +151,6 @@ class Connection:
             close=close or self._closing,
         )
         self._response = self._transport.user = response
-        self._stats.active_responses += 1
         if self._transport.hung_up:
             # It came with the request, or before it. The handler may still answer, if it does not
             # wait.

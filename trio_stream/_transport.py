@@ -74,8 +74,9 @@ class Transport(ABC):
         self._is_timed = False
         self._unsent_when_blocked = 0
 
-    def send_some(self, *buffers: bytes | memoryview) -> int:
-        """Hand over as much of `buffers`, one after the other, as is taken now.
+    @abstractmethod
+    def send_some(self, data: bytes | memoryview, head: bytes | memoryview = b"") -> int:
+        """Hand over as much of `head`, and then of `data`, as is taken now.
 
         Returns:
           The number of bytes taken, 0 if there is no room. If some were not, the user is told when
@@ -84,20 +85,6 @@ class Transport(ABC):
         Raises:
           trio.BrokenResourceError: Nothing can be sent any more.
         """
-        accepted = self._send_now(*buffers)
-        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
-        if accepted < size:
-            if accepted or not self._is_timed:
-                self._is_timed = True
-                self._unsent_when_blocked = self.unsent()
-                self._stalls.start(self)
-        elif self._is_timed:
-            self._stop_timer()
-        return accepted
-
-    @abstractmethod
-    def _send_now(self, *buffers: bytes | memoryview) -> int:
-        """Do what `send_some` says, for this kind of transport."""
 
     @abstractmethod
     async def receive_some(self) -> bytes:
@@ -162,6 +149,15 @@ class Transport(ABC):
         self.reset()
         self._lose(AbortReason.STALLED)
 
+    def _time_send(self, accepted: int, size: int) -> None:
+        """Start or stop the stall timer, as `accepted` of `size` bytes ask for it."""
+        if accepted == size:
+            self._stop_timer()
+        elif accepted or not self._is_timed:
+            self._is_timed = True
+            self._unsent_when_blocked = self.unsent()
+            self._stalls.start(self)
+
     def _stop_timer(self) -> None:
         self._is_timed = False
         self._stalls.stop(self)
@@ -190,15 +186,17 @@ class SocketTransport(Transport):
         if stream.socket.family != socket.AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, config.notsent_lowat)
 
-    def _send_now(self, *buffers: bytes | memoryview) -> int:
+    def send_some(self, data: bytes | memoryview, head: bytes | memoryview = b"") -> int:
         try:
-            if len(buffers) == 1:
-                return os.write(self._fd, buffers[0])
-            return os.writev(self._fd, buffers)
+            accepted = os.writev(self._fd, (head, data)) if head else os.write(self._fd, data)
         except BlockingIOError:
-            return 0
+            accepted = 0
         except OSError as exc:
             raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
+        size = len(head) + len(data)
+        if accepted < size or self._is_timed:
+            self._time_send(accepted, size)
+        return accepted
 
     async def receive_some(self) -> bytes:
         return bytes(await self._stream.receive_some(READ_SIZE))
@@ -251,15 +249,17 @@ class StreamTransport(Transport):
         start_soon(self._drain_send_buffer)
         start_soon(self._read_ahead)
 
-    def _send_now(self, *buffers: bytes | memoryview) -> int:
+    def send_some(self, data: bytes | memoryview, head: bytes | memoryview = b"") -> int:
         if self._broken:
             raise trio.BrokenResourceError("sending failed: the stream is broken")
         before = len(self._unsent)
-        for data in buffers:
-            self._unsent += data[: self._size - len(self._unsent)]
+        for part in (head, data):
+            self._unsent += part[: self._size - len(self._unsent)]
         accepted = len(self._unsent) - before
-        self._blocked = self._blocked or accepted < sum(map(len, buffers))
+        size = len(head) + len(data)
+        self._blocked = self._blocked or accepted < size
         self._change.unpark_all()
+        self._time_send(accepted, size)
         return accepted
 
     async def receive_some(self) -> bytes:

@@ -237,15 +237,17 @@ class _MemoryTransport(Transport):
 
     # The server's side...
 
-    def _send_now(self, *buffers: bytes | memoryview) -> int:
+    def send_some(self, data: bytes | memoryview, head: bytes | memoryview = b"") -> int:
         if self._was_reset:
             raise trio.BrokenResourceError("the client has vanished")
         before = len(self.to_client)
-        for data in buffers:
-            self.to_client += data[: max(self.window - len(self.to_client), 0)]
+        for part in (head, data):
+            self.to_client += part[: max(self.window - len(self.to_client), 0)]
         accepted = len(self.to_client) - before
-        self._blocked = self._blocked or accepted < sum(map(len, buffers))
+        size = len(head) + len(data)
+        self._blocked = self._blocked or accepted < size
         self._change.unpark_all()
+        self._time_send(accepted, size)
         return accepted
 
     async def receive_some(self) -> bytes:
