@@ -275,7 +275,6 @@ async def test_room_is_told_after_a_send_chunk_cut_short_at_that_moment(
         assert await response.read() == body(0, 1000)
 
 
-@pytest.mark.xfail(reason="a `send_chunk` that is not parked drops the wake-up")
 async def test_room_is_told_that_came_while_send_chunk_let_others_run(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

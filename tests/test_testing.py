@@ -507,16 +507,7 @@ async def test_exception_in_a_block_that_is_cancelled() -> None:
                 raise OddError
 
 
-@pytest.mark.parametrize(
-    "in_nursery",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(reason="a group of Cancelled is raised outside of its scope"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("in_nursery", [False, True])
 def test_what_ends_the_server_comes_out(*, in_nursery: bool) -> None:
     class OddExit(BaseException):  # as of `pytest.fail` in a handler
         pass

@@ -83,7 +83,8 @@ class Response:
         self._abort_reason: AbortReason | None = None
         self._abort_was_told = False
 
-        self._sending = False
+        self._sending = False  # somebody is in `send_chunk`...
+        self._parked = False  # ...and waits there for the transport
         self._blocked = False  # a try has failed, and the transport has not been writable since
         self._missed_writable = False
         self._plain_until = 0  # below this offset, nothing is left to check before sending a chunk
@@ -424,6 +425,7 @@ class Response:
     async def _park_sending(self) -> None:
         self._stats.parks += 1
         self._begin_turn()
+        self._parked = True
         try:
             await self._park()
         except trio.Cancelled:
@@ -431,6 +433,8 @@ class Response:
             # Nobody has taken notice, if it became writable in the meantime.
             self._missed_writable = not self._blocked
             raise
+        finally:
+            self._parked = False
 
     def _wake(self) -> None:
         if self._wakeup is not None:
@@ -445,7 +449,7 @@ class Response:
         self._blocked = False
         if self._ended:
             self._send_end()
-        self._missed_writable = self._writable_handler is None and not self._sending
+        self._missed_writable = self._writable_handler is None and not self._parked
         self._wake()
         if self._writable_handler is not None and not self._ended:
             try:

@@ -61,15 +61,21 @@ async def open_client(app: App, *, window: int = 64 * 1024) -> AsyncIterator[Cli
             client = Client(transport, server.stats)
             try:
                 yield client
-            except trio.Cancelled:
-                raise
-            except BaseException as exc:  # noqa: BLE001 (it is raised again outside of the nurseries)
+            except BaseException as exc:
+                if _is_cancellation(exc):  # which belongs to the nurseries
+                    raise
                 error = exc
             client.vanish()
             nursery.cancel_scope.cancel()
     finally:
         if error is not None:
             raise error
+
+
+def _is_cancellation(exc: BaseException) -> bool:
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(trio.Cancelled) is not None
+    return isinstance(exc, trio.Cancelled)
 
 
 class Client:
