@@ -9,8 +9,9 @@ from __future__ import annotations
 import gc
 import os
 import random
+import socket
 from collections import Counter
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -341,3 +342,53 @@ async def test_a_client_that_vanishes_while_send_chunk_lets_others_run() -> None
         assert client.stats.aborts == {AbortReason.CLIENT_CLOSED: 1}
     assert set(results[:-1]) == {(True, False)}
     assert results[-1] == (False, True)
+
+
+@pytest.mark.xfail(reason="`send_chunk` divides by the number of responses under way")
+async def test_responses_that_outlive_their_connection_touch_nothing(
+    epoll: bool, nursery: trio.Nursery
+) -> None:
+    app = App()
+    kept: list[Response] = []
+
+    @app.get("/:size")
+    async def handler(res: Response, req: Request) -> None:
+        kept.append(res)
+        await res.send_chunk(body(0, 1000), int(req.params["size"]))
+        if not res._complete:
+            await trio.sleep_forever()
+
+    with trio.fail_after(TIMEOUT):
+        server = await start_server(nursery, app, epoll=epoll)
+        idle = open_descriptors()
+        async with await connect(server.port) as stream:
+            await stream.send_all(get("/1000") + get("/3000"))
+            await until(lambda: len(kept) == 2)
+        await until(lambda: open_descriptors() == idle)
+
+        # The lowest numbers are the next ones to be used again.
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(end) for _ in range(3) for end in socket.socketpair()]
+            complete, aborted = kept
+            if isinstance(aborted._transport, SocketTransport):
+                assert aborted._transport._fd in {end.fileno() for end in sockets}
+            told: list[Response] = []
+            for _ in range(2):
+                for data in (b"x", b""):
+                    assert await aborted.send_chunk(data, 3000) == (False, True)
+                    assert aborted.try_end(data, 3000) == (False, True)
+                    assert aborted.end(data) is False
+                    with pytest.raises(RuntimeError, match="complete"):
+                        await complete.send_chunk(data, 1000)
+                    with pytest.raises(RuntimeError, match="complete"):
+                        complete.try_end(data, 1000)
+            for res in kept:
+                res.on_writable(lambda res, _offset: told.append(res)).on_aborted(told.append)
+                await res.drain()
+            assert told == [aborted]
+            assert await aborted.wait_aborted() is AbortReason.CLIENT_CLOSED
+            assert [res.get_write_offset() for res in kept] == [1000, 1000]
+            for end in sockets:
+                end.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    end.recv(1)
