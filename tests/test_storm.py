@@ -344,7 +344,6 @@ async def test_a_client_that_vanishes_while_send_chunk_lets_others_run() -> None
     assert results[-1] == (False, True)
 
 
-@pytest.mark.xfail(reason="`send_chunk` divides by the number of responses under way")
 async def test_responses_that_outlive_their_connection_touch_nothing(
     epoll: bool, nursery: trio.Nursery
 ) -> None:

@@ -413,7 +413,8 @@ class Response:
         return accepted
 
     def _begin_turn(self) -> None:
-        share = self._send_budget // min(self._stats.active_responses, 8)
+        others = max(self._stats.active_responses - 1, 0)  # none, too, for one that is long over
+        share = self._send_budget // min(1 + others, 8)
         self._yield_at = self._offset + share
 
     async def _park(self) -> None:
