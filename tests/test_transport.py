@@ -390,6 +390,21 @@ async def test_socket_has_all_the_time_when_it_waits_for_nothing(mock_clock: Moc
 
 
 @needs_epoll
+async def test_socket_that_took_the_rest_has_all_the_time(mock_clock: MockClock) -> None:
+    async with client_and_transport(Config(stall_timeout=60)) as (client, transport, user):
+        fill(transport)
+        while not transport.send_some(b"x"):
+            await receive_exactly(client, 4000)
+        await wait_all_tasks_blocked()
+        assert user.take_all() == []  # there is too little room to be told
+        for _ in range(3):
+            mock_clock.jump(61)
+            await wait_all_tasks_blocked()
+        assert user.take_all() == []
+        assert not transport.hung_up
+
+
+@needs_epoll
 async def test_socket_that_is_hung_up_does_not_stall_as_well(mock_clock: MockClock) -> None:
     async with client_and_transport(Config(stall_timeout=60)) as (client, transport, user):
         fill(transport)
