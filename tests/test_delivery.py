@@ -58,7 +58,11 @@ def epoll(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def app() -> App:
     """Sends `/way/chunk size/body size`."""
-    app = App()
+    return make_app()
+
+
+def make_app(config: Config | None = None) -> App:
+    app = App(config=config)
     app.get("/send_chunk/:chunk/:size", with_send_chunk)
     app.get("/callback/:chunk/:size", with_callbacks)
     app.get("/try_end_and_end/:chunk/:size", with_try_end_and_end)
@@ -199,6 +203,19 @@ async def test_pipelined_answers_follow_each_other_exactly(
         await download(server.port, targets, bursts=Bursts(7), receive_buffer=4096)
     assert server.stats.requests == len(sizes)
     assert server.stats.body_bytes_sent == sum(sizes)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_least_room(epoll: bool, way: str, nursery: trio.Nursery) -> None:
+    """Not even the head goes in one piece, and each turn is over after one send."""
+    app = make_app(Config(notsent_lowat=1, stream_buffer_size=50, send_budget=1))
+    server = await start_server(nursery, app, epoll=epoll)
+    with trio.fail_after(TIMEOUT):
+        async with trio.open_nursery() as clients:
+            for chunk in CHUNK_SIZES:
+                clients.start_soon(download, server.port, {f"/{way}/{chunk}/1003": 1003})
+    assert server.stats.body_bytes_sent == len(CHUNK_SIZES) * 1003
+    assert server.stats.aborts.total() == 0
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
