@@ -317,12 +317,16 @@ async def test_methods_are_checkpoints(autojump_clock: MockClock) -> None:
             client.vanish()
 
 
-async def test_server_closes() -> None:
+async def test_server_closes(autojump_clock: MockClock) -> None:
     async with open_client(make_app(send_body)) as client:
         response = await client.request("GET", "/", headers=[("Connection", "close")])
         assert await response.read() == BODY
         for _ in range(2):
             assert await client.receive_some() == b""
+        # The server has only ended its stream, and waits for the client to do so, too.
+        assert trio.current_time() == 0
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.stats.open_connections == 1
         with pytest.raises(h11.LocalProtocolError):
             await client.get("/")
         client.send_eof()
@@ -418,16 +422,20 @@ async def test_vanish(half_close: Literal["abort", "serve"]) -> None:
     assert len(reasons) == 1
 
 
-async def test_vanish_while_receiving() -> None:
+@pytest.mark.parametrize("cancel_on_abort", [True, False])
+async def test_vanish_while_receiving(autojump_clock: MockClock, *, cancel_on_abort: bool) -> None:
     async def get() -> None:
         with pytest.raises(trio.BrokenResourceError):
             await client.get("/")
 
-    app = make_app(lambda res, req: trio.sleep_forever())
-    async with open_client(app) as client, trio.open_nursery() as nursery:
-        nursery.start_soon(get)
-        await trio.testing.wait_all_tasks_blocked()
-        client.vanish()
+    app = App(cancel_on_abort=cancel_on_abort)
+    app.get("/", lambda res, req: trio.sleep(100))
+    async with open_client(app) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(get)
+            await trio.testing.wait_all_tasks_blocked()
+            client.vanish()
+        assert trio.current_time() == 0
 
 
 async def test_request_that_is_served_after_the_client_has_vanished() -> None:
