@@ -318,13 +318,17 @@ async def test_methods_are_checkpoints(autojump_clock: MockClock) -> None:
 
 
 async def test_server_closes(autojump_clock: MockClock) -> None:
-    async with open_client(make_app(send_body)) as client:
+    async def handler(res: Response, req: Request) -> None:
+        await send_body(res, req)
+        await trio.sleep(1)
+
+    async with open_client(make_app(handler)) as client:
         response = await client.request("GET", "/", headers=[("Connection", "close")])
         assert await response.read() == BODY
         for _ in range(2):
             assert await client.receive_some() == b""
         # The server has only ended its stream, and waits for the client to do so, too.
-        assert trio.current_time() == 0
+        assert trio.current_time() == 1
         await trio.testing.wait_all_tasks_blocked()
         assert client.stats.open_connections == 1
         with pytest.raises(h11.LocalProtocolError):
