@@ -19,8 +19,9 @@ class Config:
     """A client that takes no byte of a response for this long is aborted as `STALLED`.
 
     Measured from the send that did not fit. On a socket the kernel's queue counts: a client that
-    takes a few bytes now and then stays, and one that stops is found within twice this time. `inf`:
-    never.
+    takes a few bytes now and then stays, and one that stops is found within twice this time. On
+    another stream only whole pieces of 16 KiB count, so a client that takes longer than this for
+    one is aborted. `inf`: never.
     """
 
     half_close: Literal["abort", "serve"] = "abort"
@@ -31,7 +32,9 @@ class Config:
     Nearly no client half-closes, and every client goes away, so `"abort"`, as in Go and
     uWebSockets, takes a FIN for the end. `"serve"` goes on until a write or a reset says that the
     client has gone: for clients such as `nc -N`, at the price that a handler that sends nothing is
-    not told.
+    not told. A stream that is no watched socket tells only by a write, once it has ended.
+
+    With `"abort"`, what `end` has queued for a client that sent a FIN is not delivered either.
     """
 
     notsent_lowat: int = 128 * 1024
