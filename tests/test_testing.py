@@ -213,8 +213,10 @@ async def test_request_with_fields_of_its_own(headers: list[tuple[str, str]]) ->
         res.end_without_body()
 
     async with open_client(make_app(handler)) as client:
-        await client.request("POST", "/", headers=headers, body=b"abc")
-    assert seen == [*headers, *([] if len(headers) == 2 else [("Content-Length", "3")])]
+        for _ in range(2):
+            response = await client.request("POST", "/", headers=headers, body=b"abc")
+            assert await response.read() == b""
+    assert seen == 2 * [*headers, *([] if len(headers) == 2 else [("Content-Length", "3")])]
 
 
 @pytest.mark.parametrize(
@@ -461,6 +463,26 @@ async def test_request_that_is_served_after_the_client_has_vanished() -> None:
     assert seen == [f"aborted: {AbortReason.CLIENT_CLOSED}", "False False"]
 
 
+async def test_handler_that_is_called_after_the_client_has_vanished(
+    autojump_clock: MockClock,
+) -> None:
+    ends: list[tuple[float, AbortReason | None]] = []
+
+    async def handler(res: Response, req: Request) -> None:
+        if req.target == "/1":
+            res.end("first")
+            client.vanish()  # after this response, and before the next
+        else:
+            res.on_aborted(lambda res: ends.append((trio.current_time(), res.abort_reason)))
+            await trio.sleep(10)
+
+    async with open_client(make_app(handler)) as client:
+        await client.send_all(GET.replace(b"/ ", b"/1 ") + GET)
+        await trio.sleep(1000)
+        assert client.stats.open_connections == 0
+    assert ends == [(0, AbortReason.CLIENT_CLOSED)]
+
+
 async def test_on_writable_that_is_registered_late() -> None:
     offsets: list[int] = []
 
@@ -588,6 +610,23 @@ async def test_nothing_is_left_after_the_block(
     assert client.stats.open_connections == client.stats.active_responses == 0
     aborts = client.stats.aborts
     assert aborts == ({AbortReason.CLIENT_CLOSED: 1} if data >= GET else {})
+
+
+async def test_handler_that_outlives_its_client_is_cancelled_with_the_block(
+    autojump_clock: MockClock,
+) -> None:
+    app = App(cancel_on_abort=False)
+    app.get("/", lambda res, req: trio.sleep(1000))
+    tasks = count_tasks()
+    async with open_client(app) as client:
+        await client.send_all(GET)
+        await trio.testing.wait_all_tasks_blocked()
+        client.vanish()
+        await trio.sleep(10)
+        assert client.stats.active_responses == 1
+    assert trio.current_time() == 10
+    assert client.stats.active_responses == 0
+    assert count_tasks() == tasks
 
 
 async def test_two_clients_at_once() -> None:
