@@ -781,7 +781,7 @@ async def test_error_in_on_aborted_is_logged_and_the_others_are_called(
         await wait_all_tasks_blocked()
         assert log == ["second", "cancelled"]
     assert [record.getMessage() for record in caplog.records] == [
-        "an on_aborted handler of <Response 200, 0 of None bytes, aborted: CLIENT_CLOSED> raised"
+        "an on_aborted handler of <Response 200, 0 of ? bytes, aborted: CLIENT_CLOSED> raised"
     ]
     caplog.clear()
 

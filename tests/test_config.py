@@ -22,11 +22,21 @@ DEFAULTS: dict[str, object] = {
     "notsent_lowat": 128 * 1024,
     "stream_buffer_size": 64 * 1024,
     "send_budget": 2 * 1024 * 1024,
+    "max_queued_bytes": 1024 * 1024,
     "max_head_size": 16 * 1024,
+    "max_body_size": 16 * 1024 * 1024,
+    "max_form_fields": 1000,
     "max_discarded_body": 64 * 1024,
     "linger_timeout": 2.0,
 }
-SIZES = ("notsent_lowat", "stream_buffer_size", "send_budget", "max_head_size")
+SIZES = (
+    "notsent_lowat",
+    "stream_buffer_size",
+    "send_budget",
+    "max_queued_bytes",
+    "max_head_size",
+    "max_form_fields",
+)
 TIMEOUTS = ("stall_timeout", "linger_timeout")
 
 
@@ -65,6 +75,8 @@ def test_config_takes_nothing_else() -> None:
     [
         *((name, value) for name in SIZES for value in (1, 2**30)),
         *((name, value) for name in TIMEOUTS for value in (1e-9, 0.5, 7, inf)),
+        ("max_body_size", 0),
+        ("max_body_size", 2**40),
         ("max_discarded_body", 0),
         ("max_discarded_body", 2**40),
         ("half_close", "abort"),
@@ -85,6 +97,7 @@ def test_value(name: str, value: object) -> None:
             for name in SIZES
             for value in (0, -1, 0.5, -inf)
         ),
+        ("max_body_size", -1, "{name} must be an integer of at least 0, not {value!r}"),
         ("max_discarded_body", -1, "{name} must be an integer of at least 0, not {value!r}"),
         *(
             (
@@ -107,7 +120,7 @@ def test_value_that_can_not_work(name: str, value: object, message: str) -> None
     assert str(error.value) == message.format(name=name, value=value)
 
 
-@pytest.mark.parametrize("name", [*SIZES, "max_discarded_body"])
+@pytest.mark.parametrize("name", [*SIZES, "max_body_size", "max_discarded_body"])
 @pytest.mark.parametrize("value", [nan, inf, 1.5, "1", None, [1]])
 def test_size_that_is_no_integer(name: str, value: object) -> None:
     with pytest.raises(

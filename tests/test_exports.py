@@ -23,12 +23,17 @@ PUBLIC = {
     trio_stream: [
         "AbortReason",
         "App",
+        "BadRequestError",
         "Config",
+        "EventStream",
+        "FormFile",
+        "Part",
         "Request",
         "Response",
         "SendResult",
         "Server",
         "Stats",
+        "WriteResult",
     ],
     trio_stream.testing: ["Client", "ClientResponse", "open_client"],
 }
@@ -41,7 +46,7 @@ SOURCES = {
 }
 
 # What the drawing in `__init__.py` leaves out, and what is the next above it.
-NOT_DRAWN = {"_demo": "__main__", "_head": "_protocol", "_version": "_config"}
+NOT_DRAWN = {"_demo": "__main__", "_version": "_config"}
 
 
 # Names...
@@ -121,7 +126,9 @@ def public_members() -> Iterator[tuple[str, object]]:
 
 
 # The fields of data classes and named tuples are in the docstring of the class, or below them.
-FIELDS = re.compile(r"(Config|Stats|SendResult)\.\w+|AbortReason\.(name|value)")
+FIELDS = re.compile(
+    r"(Config|FormFile|Stats|SendResult|WriteResult)\.\w+|AbortReason\.(name|value)"
+)
 
 
 @pytest.mark.parametrize(

@@ -724,13 +724,20 @@ def test_bad_head_request_is_answered_without_a_body(data: bytes) -> None:
     assert not protocol.start_next_cycle()
 
 
+@pytest.mark.parametrize("size", [101, 200, 1000])
+def test_head_that_comes_at_once_is_too_large(size: int) -> None:
+    data = GET[:-2] + b"X: " + b"x" * (size - len(GET) - 5) + b"\r\n\r\n"
+    assert len(data) == size
+    assert converse([data])[0] == ["431"]
+
+
 def test_head_of_exactly_the_largest_size() -> None:
     data = GET[:-2] + b"X: " + b"x" * (100 - len(GET) - 5) + b"\r\n\r\n"
     assert len(data) == 100
     for pieces in ([data], [data[i : i + 1] for i in range(100)], [GET + data]):
         assert converse(pieces)[0][-2:] == ["GET /a", "waits for a head"]
     story, _ = converse([GET, data[:-4] + b"xx", b"\r\n\r\n"])
-    assert story == ["GET /a", "GET /a", "waits for a head"]
+    assert story == ["GET /a", "431"]
 
 
 # Whatever comes, there is an answer.

@@ -41,7 +41,7 @@ def make_request(
     )
     head = protocol.next_request()
     assert head is not None
-    return Request(head, client=client, scheme=scheme)
+    return Request(head, Config(), client=client, scheme=scheme)
 
 
 # The target...

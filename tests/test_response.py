@@ -571,7 +571,7 @@ def test_repr_tells_how_far_it_is() -> None:
 
     trio.run(main)
     assert shown == [
-        "<Response 200, 0 of None bytes, open>",
+        "<Response 200, 0 of ? bytes, open>",
         "<Response 200, 2 of 4 bytes, open>",
         "<Response 200, 4 of 4 bytes, complete>",
     ]

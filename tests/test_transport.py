@@ -213,10 +213,10 @@ async def test_socket_takes_a_head_and_what_follows_it() -> None:
         while not blocked:
             head_size, size = (rng.choice((0, 1, 100, 10_000, 100_000)) for _ in range(2))
             head, data = body(taken, head_size), body(taken + head_size, size)
-            now = transport.send_some(data, head)
+            now = transport.send_some(head, data)
             blocked = now < head_size + size
             taken += now
-        assert transport.send_some(b"data", b"head") == 0
+        assert transport.send_some(b"head", b"data") == 0
         assert await receive_exactly(client, taken) == body_bytes(0, taken)
 
 
@@ -247,7 +247,7 @@ async def test_socket_sends_nothing_after_a_reset() -> None:
             with pytest.raises(trio.BrokenResourceError):
                 transport.send_some(b"data")
             with pytest.raises(trio.BrokenResourceError):
-                transport.send_some(b"data", b"head")
+                transport.send_some(b"head", b"data")
 
 
 @needs_epoll
@@ -538,10 +538,10 @@ async def test_stream_takes_what_its_buffer_holds(autojump_clock: MockClock) -> 
     client, server = lockstep_stream_pair()
     async with stream_transport(server, Config(stream_buffer_size=1000)) as (transport, _):
         with assert_no_checkpoints():
-            assert transport.send_some(body(300, 1000), body(0, 300)) == 1000
+            assert transport.send_some(body(0, 300), body(300, 1000)) == 1000
             assert transport.unsent() == 1000
             assert transport.send_some(b"data") == 0
-            assert transport.send_some(b"data", b"head") == 0
+            assert transport.send_some(b"head", b"data") == 0
         await wait_all_tasks_blocked()
         assert transport.send_some(b"x") == 0  # what is being sent counts until it has gone
         assert await receive_exactly(client, 1000) == body_bytes(0, 1000)
@@ -561,7 +561,7 @@ async def test_stream_delivers_what_it_took_in_any_rhythm(autojump_clock: MockCl
             if rng.random() < 0.5 or received == sent:
                 head_size, size = (rng.choice((0, 1, 50, 6000)) for _ in range(2))
                 room = 5000 - transport.unsent()
-                taken = transport.send_some(body(sent + head_size, size), body(sent, head_size))
+                taken = transport.send_some(body(sent, head_size), body(sent + head_size, size))
                 assert taken == min(head_size + size, room)
                 sent += taken
             else:

@@ -8,21 +8,44 @@
 #     _connection   one transport and one protocol: the cycle of requests and responses
 #     _routing      path patterns -> handler
 #     _request      _response
+#     _forms        _body_stream  _events    further ways to read a body, and to send one
+#     _message      _outgoing     a body read whole; the bytes of a response
+#     _request_body
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
+#     _head         the head of a response, checked
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
 #     _config       _stats        _background
 
 from ._app import App as App
 from ._config import Config as Config
+from ._events import EventStream as EventStream
+from ._forms import FormFile as FormFile
+from ._forms import Part as Part
+from ._protocol import BadRequestError as BadRequestError
 from ._request import Request as Request
 from ._response import Response as Response
 from ._response import SendResult as SendResult
+from ._response import WriteResult as WriteResult
 from ._server import Server as Server
 from ._stats import AbortReason as AbortReason
 from ._stats import Stats as Stats
 from ._version import __version__ as __version__
 
 # Tracebacks, documentation and pickles name what users import, not where it is kept.
-for _public in (App, Config, Request, Response, SendResult, Server, AbortReason, Stats):
+for _public in (
+    AbortReason,
+    App,
+    BadRequestError,
+    Config,
+    EventStream,
+    FormFile,
+    Part,
+    Request,
+    Response,
+    SendResult,
+    Server,
+    Stats,
+    WriteResult,
+):
     _public.__module__ = __name__
 del _public

@@ -19,7 +19,8 @@ async def open_background() -> AsyncIterator[StartSoon]:
     """Start tasks that work until the block is over, and are then cancelled.
 
     They work on while the block is being cancelled: a handler may then, under a shield of its own,
-    still send a last word, and needs them for that.
+    still send a last word, and needs them for that. An exception in the block comes out bare, not
+    in a group, so the tasks must not raise any.
     """
     shields: set[trio.CancelScope] = set()
 
@@ -33,9 +34,14 @@ async def open_background() -> AsyncIterator[StartSoon]:
         shields.add(shield)
         nursery.start_soon(run, shield, async_fn)
 
+    error: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
             yield start_soon
+        except Exception as exc:  # noqa: BLE001 (it is raised below, outside of the nursery)
+            error = exc
         finally:
             for shield in shields:
                 shield.cancel()
+    if error is not None:
+        raise error

@@ -57,8 +57,20 @@ class Config:
     beside fast streams matters more than their cost, choose less.
     """
 
+    max_queued_bytes: int = 1024 * 1024
+    """How much `Response.write` queues for a client that is slower than the handler."""
+
     max_head_size: int = 16 * 1024
     """The longest request line and header fields that are taken, together; beyond it, 431."""
+
+    max_body_size: int = 16 * 1024 * 1024
+    """The longest request body that is read whole (`read`, `text`, `json`, `form`); beyond it, 413.
+
+    A body that is read piece by piece has no limit.
+    """
+
+    max_form_fields: int = 1000
+    """How many fields or parts a form may have; beyond it, 413."""
 
     max_discarded_body: int = 64 * 1024
     """How much of a request body that nobody read is read and dropped to keep the connection.
@@ -80,7 +92,10 @@ class Config:
             ("notsent_lowat", 1),
             ("stream_buffer_size", 1),
             ("send_budget", 1),
+            ("max_queued_bytes", 1),
             ("max_head_size", 1),
+            ("max_body_size", 0),
+            ("max_form_fields", 1),
             ("max_discarded_body", 0),
         ):
             size = getattr(self, name)

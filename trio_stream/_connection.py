@@ -16,9 +16,11 @@ import trio
 
 from ._protocol import BadRequestError, Protocol
 from ._request import Request
+from ._request_body import RequestBody
 from ._response import Response
 from ._routing import answer_status
 from ._stats import AbortReason
+from ._transport import ClientGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +121,7 @@ class Connection:
             if head is None:
                 return False
             transport = self._transport
-            request = Request(head, client=transport.client, scheme=transport.scheme)
+            request = Request(head, self._config, client=transport.client, scheme=transport.scheme)
         except BadRequestError as exc:
             logger.debug("%s: %d for a bad request: %s", self._transport.client, exc.status, exc)
             with self._response_under_way(cancel_on_abort=True, close=True) as response:
@@ -129,8 +131,12 @@ class Connection:
         route, request.params = self._router.find(request.method, request.raw_path)
         self._stats.requests += 1
         with self._response_under_way(cancel_on_abort=route.cancel_on_abort) as response:
-            await self._run_handler(route.handler, response, request)
-            await response._wait_over()
+            request.body = RequestBody(self._protocol, transport, response._send_interim)
+            try:
+                await self._run_handler(route.handler, response, request)
+                await response._wait_over()
+            finally:
+                request.body._close()
         return response._allows_reuse and await self._discard_request_body()
 
     @contextmanager
@@ -147,6 +153,7 @@ class Connection:
             self._cancel_scope,
             self._stats,
             send_budget=self._config.send_budget,
+            max_queued_bytes=self._config.max_queued_bytes,
             cancel_on_abort=cancel_on_abort,
             close=close or self._closing,
         )
@@ -162,17 +169,28 @@ class Connection:
             self._stats.active_responses -= 1
             response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
             self._client_is_lost = response.abort_reason in _CLIENT_IS_LOST
+            if response.aborted and response._ends_with_connection:
+                self._transport.reset()  # a proper end would look like that of the body
+                self._client_is_lost = True
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True
-        failed = False
+        status: int | None = None
         try:
             result = handler(response, request)
             if isinstance(result, Awaitable):
                 may_go_on = False
                 await result
-        except* Exception as failures:  # a handler's nursery may raise some beside its Cancelled
-            failed = True
+        # A handler's nursery may raise several, and some beside its Cancelled.
+        except* ClientGoneError:
+            logger.debug("%r: the client has gone", request)
+            status = 400  # which nobody will see
+        except* BadRequestError as refusals:
+            refusal = _first(refusals)
+            logger.debug("%r: %d for a bad request: %s", request, refusal.status, refusal)
+            status = refusal.status
+        except* Exception as failures:
+            status = 500
             alone = len(failures.exceptions) == 1
             logger.error(
                 "%s %s: the handler raised an exception",
@@ -180,12 +198,17 @@ class Connection:
                 request.target,
                 exc_info=failures.exceptions[0] if alone else failures,
             )
-        if not failed and not response._handler_returned(may_go_on=may_go_on):
-            failed = True
+        if status is None and not response._handler_returned(may_go_on=may_go_on):
+            status = 500
             logger.error(
                 "%s %s: the handler returned without an answer; an empty one is end_without_body()",
                 request.method,
                 request.target,
             )
-        if failed:
-            response._handler_failed()
+        if status is not None:
+            response._handler_failed(status)
+
+
+def _first(group: BaseExceptionGroup[BadRequestError]) -> BadRequestError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

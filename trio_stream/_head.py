@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # RFC 9110 sections 5.6.2 and 5.5; RFC 9112 section 4, where obs-text is left out.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -16,6 +20,24 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 # What the server writes itself, because it knows better.
 _OWN_FIELDS = frozenset({"content-length", "date", "transfer-encoding"})
+
+
+# What a recipient needs before the body (RFC 9110 section 6.5.1).
+_NO_TRAILERS = _OWN_FIELDS | {
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-range",
+    "content-type",
+    "host",
+    "location",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
 
 
 class ResponseHead:
@@ -47,18 +69,42 @@ class ResponseHead:
 
     def write_header(self, name: str, value: str | bytes | int) -> None:
         """As `Response.write_header`."""
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"{name!r} can't be the name of a header field")
+        _check_name(name)
         if name.lower() in _OWN_FIELDS:
             raise ValueError(f"{name} is written by the server, from what it knows of the response")
-        if not isinstance(value, str | bytes | int):
-            raise TypeError(f"{name}: the value must be str, bytes or int, not {value!r}")
-        try:
-            raw = value if isinstance(value, bytes) else str(value).encode("latin-1")
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"{name}: {value!r} is not ISO-8859-1; percent-encode it, or pass bytes"
-            ) from None
-        if not _FIELD_VALUE.fullmatch(raw):
-            raise ValueError(f"{name}: {value!r} can't be the value of a header field")
-        self.fields.append((name.encode("ascii"), raw))
+        self.fields.append((name.encode("ascii"), _raw_value(name, value)))
+
+
+def trailer_fields(trailers: Mapping[str, str | bytes | int]) -> list[tuple[bytes, bytes]]:
+    """Names and values of the fields that follow a body.
+
+    Raises:
+      ValueError, TypeError: As `Response.write_header`; or the field has a meaning only before the
+        body.
+    """
+    fields = []
+    for name, value in trailers.items():
+        _check_name(name)
+        if name.lower() in _NO_TRAILERS:
+            raise ValueError(f"{name} has a meaning only before the body: it can't be a trailer")
+        fields.append((name.encode("ascii"), _raw_value(name, value)))
+    return fields
+
+
+def _check_name(name: str) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} can't be the name of a header field")
+
+
+def _raw_value(name: str, value: str | bytes | int) -> bytes:
+    if not isinstance(value, str | bytes | int):
+        raise TypeError(f"{name}: the value must be str, bytes or int, not {value!r}")
+    try:
+        raw = value if isinstance(value, bytes) else str(value).encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{name}: {value!r} is not ISO-8859-1; percent-encode it, or pass bytes"
+        ) from None
+    if not _FIELD_VALUE.fullmatch(raw):
+        raise ValueError(f"{name}: {value!r} can't be the value of a header field")
+    return raw

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import h11
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._config import Config
     from ._head import ResponseHead
 
@@ -36,7 +38,10 @@ class Protocol:
     def __init__(self, config: Config) -> None:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=config.max_head_size)
         self._max_discarded_body = config.max_discarded_body
+        self._max_head_size = config.max_head_size
         self._request: h11.Request | None = None
+        self._body_is_wanted = False
+        self._taken = 0
         self._discarded = 0
 
     # Receiving the request...
@@ -51,10 +56,14 @@ class Protocol:
         Raises:
           BadRequestError: What was received is no request.
         """
+        before = len(self._h11.trailing_data[0])
         event = self._next_event()
         if not isinstance(event, h11.Request):
             return None
         self._request = event  # first: a refusal of HEAD has no body either
+        # h11 looks at its limit only when it needs more data.
+        if (size := before - len(self._h11.trailing_data[0])) > self._max_head_size:
+            raise BadRequestError(f"a head of {size} bytes", 431)
         _check_request(event)
         return event
 
@@ -63,12 +72,49 @@ class Protocol:
         """Whether the client ended its stream between two requests."""
         return self._h11.their_state is h11.CLOSED
 
+    # Receiving its body...
+
+    @property
+    def request_is_incomplete(self) -> bool:
+        """Whether some of the request's body has not been received, or not been taken."""
+        return self._h11.their_state is h11.SEND_BODY
+
+    def continue_request(self) -> bytes:
+        """What must be sent before the client sends the body: usually nothing.
+
+        Of a client that expects `100 Continue`, that (RFC 9110 section 10.1.1).
+        """
+        if not self._h11.they_are_waiting_for_100_continue:
+            return b""
+        return self._send_event(h11.InformationalResponse(status_code=100, headers=[]))
+
+    def receive_body(self) -> bytes | None:
+        """Take what has been received of the request's body.
+
+        Returns:
+          `b""` after its end; `None` if there is nothing to take yet.
+
+        Raises:
+          BadRequestError: The body is malformed, or ended early.
+        """
+        self._body_is_wanted = True
+        pieces: list[bytes] = []
+        while self._h11.their_state in (h11.SEND_BODY, h11.ERROR):
+            event = self._next_event()
+            if event is h11.NEED_DATA and not pieces:
+                return None
+            if not isinstance(event, h11.Data):
+                break
+            pieces.append(event.data)
+            self._taken += len(event.data)
+        return b"".join(pieces)
+
     # Sending the response...
 
     def start_response(
         self,
         head: ResponseHead,
-        body_length: int,
+        body_length: int | None,
         *,
         close: bool,
     ) -> bytes:
@@ -76,7 +122,8 @@ class Protocol:
 
         Args:
           head: What the handler has given of it.
-          body_length: In bytes, as the answer to a GET would have it.
+          body_length: In bytes, as the answer to a GET would have it; `None` if it is not known:
+            then the body is chunked, or, for HTTP/1.0, ends with the connection.
           close: Whether the connection closes after this response. It also does when the client
             asked for that, speaks HTTP/1.0, or has too much of its request left to send.
 
@@ -88,16 +135,31 @@ class Protocol:
         # RFC 9110 section 8.6: never in a 204 or where a tunnel begins; in a 304 only what a GET
         # would get, which nobody has told.
         tunnel = self._opens_tunnel(status)
-        if not (status == 204 or tunnel or (status == 304 and body_length == 0)):
+        if body_length is not None and not (
+            status == 204 or tunnel or (status == 304 and body_length == 0)
+        ):
             fields.append((b"Content-Length", b"%d" % body_length))
-        if close or tunnel or not self._can_discard_request():
+        if close or tunnel or not self._can_reach_next_request():
             fields.append((b"Connection", b"close"))
-        data = self._h11.send(h11.Response(status_code=status, reason=head.reason, headers=fields))
-        assert data is not None
-        return data
+        return self._send_event(
+            h11.Response(status_code=status, reason=head.reason, headers=fields)
+        )
+
+    @property
+    def chunks_are_understood(self) -> bool:
+        """Whether a body of unknown length is chunked; else it ends with the connection."""
+        return self._request is not None and self._request.http_version > b"1.0"
+
+    def finish_chunks(self, trailers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+        """The end of a body of unknown length, with trailers for a client that keeps them."""
+        if self._h11.our_state is not h11.SEND_BODY:  # a tunnel, where h11 knows no end
+            return b""
+        if not self._trailers_are_accepted:
+            trailers = ()
+        return self._send_event(h11.EndOfMessage(headers=list(trailers)))
 
     def finish_response(self, body_length: int) -> None:
-        """Note that the response is complete, with that many bytes of body sent."""
+        """Note that a response of known length is complete, with that many bytes of body."""
         if body_length:
             body = cast("bytes", _BodyOfLength(body_length))
             self._h11.send_with_data_passthrough(h11.Data(data=body))
@@ -108,6 +170,14 @@ class Protocol:
         """Whether a body follows the head (RFC 9112 section 6.3, rules 1 and 2)."""
         head = self._request is not None and self._request.method == b"HEAD"
         return not (head or status in (204, 304) or self._opens_tunnel(status))
+
+    @property
+    def _trailers_are_accepted(self) -> bool:
+        # RFC 9110 section 6.5.1: `TE: trailers`.
+        return self.chunks_are_understood and any(
+            name == b"te" and b"trailers" in value.lower().replace(b" ", b"").split(b",")
+            for name, value in (self._request.headers if self._request else ())
+        )
 
     def _opens_tunnel(self, status: int) -> bool:
         connect = self._request is not None and self._request.method == b"CONNECT"
@@ -127,7 +197,7 @@ class Protocol:
         while (
             self._h11.our_state is h11.DONE
             and self._h11.their_state is h11.SEND_BODY
-            and self._can_discard_request()
+            and self._can_reach_next_request()
         ):
             event = self._next_event()
             if event is h11.NEED_DATA:
@@ -142,16 +212,28 @@ class Protocol:
             return False
         self._h11.start_next_cycle()
         self._request = None
+        self._body_is_wanted = False
+        self._taken = 0
         self._discarded = 0
         return True
 
-    def _can_discard_request(self) -> bool:
+    def _can_reach_next_request(self) -> bool:
+        """Whether the end of this one will be received, as far as can be told now."""
+        if self._h11.their_state is h11.ERROR:
+            return False
         if self._request is None or self._h11.their_state is not h11.SEND_BODY:
             return True
+        if self._body_is_wanted and self._h11.our_state is not h11.DONE:
+            return True  # the handler is reading it
         if self._h11.they_are_waiting_for_100_continue:
             return False  # it may send the body or not: nobody could tell the next request from it
         length = next((int(v) for n, v in self._request.headers if n == b"content-length"), 0)
-        return max(length, self._discarded) <= self._max_discarded_body
+        return max(length - self._taken, self._discarded) <= self._max_discarded_body
+
+    def _send_event(self, event: h11.Event) -> bytes:
+        data = self._h11.send(event)
+        assert data is not None
+        return data
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
         try:

@@ -9,16 +9,21 @@ from urllib.parse import parse_qsl, unquote
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
-from ._protocol import split_target
+from ._forms import FormFile, Parts, read_form
+from ._message import Message
+from ._protocol import BadRequestError, split_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import h11
 
+    from ._config import Config
+    from ._request_body import RequestBody
 
-class Request:
-    """One HTTP request: its head, and who sent it.
+
+class Request(Message):
+    """One HTTP request: its head, its body, and who sent it.
 
     Attributes:
       method: As sent, case-sensitive (RFC 9110 section 9.1): `"GET"`.
@@ -30,13 +35,19 @@ class Request:
         `/users/:id`, and under `"*"` the tail of a wildcard.
       client: The peer's address, as `socket.getpeername` gives it; `None` if the stream has none.
       scheme: `"http"` or `"https"`.
+      body: What has not been read of the body, as it comes: `async for data in req.body`. Not
+        reading stops the client.
 
     Raises:
       BadRequestError: The target has none of the four forms.
     """
 
-    def __init__(self, head: h11.Request, *, client: object, scheme: str) -> None:
+    body: RequestBody
+
+    def __init__(self, head: h11.Request, config: Config, *, client: object, scheme: str) -> None:
+        super().__init__(config.max_body_size)
         self._head = head
+        self._max_form_fields = config.max_form_fields
         self.method = head.method.decode("ascii")
         self.target = head.target.decode("ascii")
         self.raw_path, self._raw_query = split_target(self.method, self.target)
@@ -85,3 +96,57 @@ class Request:
                 if equals:
                     cookies.setdefault(name, value)
         return MappingProxyType(cookies)
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id of the last event that the client has seen, when it connects again (`events`)."""
+        value = self.headers.get("Last-Event-ID")
+        return None if value is None else value.encode("latin-1").decode("utf-8", "replace")
+
+    # The body as a form...
+
+    async def form(self, max_bytes: int | None = None) -> MultiDictProxy[str | FormFile]:
+        """Read what is left of the body as a form, urlencoded or multipart.
+
+        Args:
+          max_bytes: The most that is taken; `None` for `Config.max_body_size`.
+
+        Returns:
+          The fields; of a multipart form, what has a filename is a `FormFile`.
+
+        Raises:
+          BadRequestError: As `read` and `parts`; 413: there are more than `Config.max_form_fields`.
+          RuntimeError: As `parts`.
+        """
+        if self.content_type == "application/x-www-form-urlencoded":
+            data = await self.read(max_bytes)
+            if data.count(b"&") >= self._max_form_fields:
+                raise BadRequestError(f"more than {self._max_form_fields} form fields", 413)
+            try:
+                fields = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict")
+            except ValueError as exc:
+                raise BadRequestError(f"the form is not urlencoded UTF-8: {exc}", 400) from None
+            return MultiDictProxy(MultiDict[str | FormFile](fields))
+        return await read_form(
+            self.parts(), self._max_body_size if max_bytes is None else max_bytes
+        )
+
+    def parts(self) -> Parts:
+        """The parts of a multipart form, as they come: `async for part in req.parts()`.
+
+        What a part's body is not read of when the next part is asked for is dropped.
+
+        Raises:
+          BadRequestError: 415: it is no `multipart/form-data`. From the iteration, 400: the form is
+            malformed; 413: it has more than `Config.max_form_fields` parts.
+          RuntimeError: The library for it is not installed: `pip install trio-stream[forms]`.
+        """
+        media_type, parameters = self._content_type()
+        if media_type != "multipart/form-data":
+            raise BadRequestError(f"a form can't be {media_type or 'of no type'}", 415)
+        return Parts(
+            self.body,
+            parameters.get("boundary", ""),
+            max_body_size=self._max_body_size,
+            max_parts=self._max_form_fields,
+        )

@@ -1,19 +1,25 @@
-"""The response: its head, its offset, partial sends, and what happens when the client goes."""
+"""The response: its head and its body, sent whole or in parts, and how it ends."""
 
 from __future__ import annotations
 
 import inspect
 import logging
+from contextlib import aclosing, contextmanager, nullcontext
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
-from ._head import ResponseHead
+from ._body_stream import BodyStream
+from ._events import EventStream, open_event_stream
+from ._head import ResponseHead, trailer_fields
+from ._outgoing import Outgoing
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from typing_extensions import Buffer
 
@@ -22,6 +28,18 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 logger = logging.getLogger("trio_stream")
+
+
+class WriteResult(NamedTuple):
+    """What became of a `try_write`.
+
+    Attributes:
+      ok: Every byte of the data was accepted.
+      accepted: How many bytes were, from the start of the data.
+    """
+
+    ok: bool
+    accepted: int
 
 
 class SendResult(NamedTuple):
@@ -48,8 +66,12 @@ class Response:
 
     The head is collected first and leaves with the first bytes of the body, in one system call. The
     body is sent by `await send_chunk(...)`, which parks as often as the client needs, or by
-    `try_end(...)`, which never does and says how much was taken. A response that ends before it is
-    complete is *aborted*.
+    `try_end(...)` and `try_write(...)`, which never do and say how much was taken. A response that
+    ends before it is complete is *aborted*.
+
+    A body has a length known from the first call, given as `total_size`, or it has not: then it is
+    chunked (RFC 9112 section 7.1), or for HTTP/1.0 ends with the connection, and is complete with
+    `end()` or when the handler returns.
     """
 
     def __init__(
@@ -60,6 +82,7 @@ class Response:
         stats: Stats,
         *,
         send_budget: int,
+        max_queued_bytes: int,
         cancel_on_abort: bool,
         close: bool = False,
     ) -> None:
@@ -68,24 +91,23 @@ class Response:
         self._cancel_scope = cancel_scope
         self._stats = stats
         self._send_budget = send_budget
+        self._max_queued_bytes = max_queued_bytes
         self._cancel_on_abort = cancel_on_abort
         self._close = close
 
         self._head = ResponseHead()
-        self._total_size: int | None = None
+        self._total_size: int | None = None  # once the head has started, `None` is "not known"
         self._head_started = False
-        self._unsent_head: bytes | memoryview = b""
-
-        self._offset = 0
-        self._unsent_end: bytes | memoryview = b""
-        self._ended = False  # the handler has given all; what is left is `_unsent_end`
+        self._has_body = True
+        self._outgoing = Outgoing(transport, stats)
+        self._ended = False  # the handler has given all; what is left is outgoing
         self._complete = False
         self._abort_reason: AbortReason | None = None
         self._abort_was_told = False
 
         self._sending = False  # somebody is in `send_chunk`...
         self._parked = False  # ...and waits there for the transport
-        self._blocked = False  # a try has failed, and the transport has not been writable since
+        self._failed_try = False  # and the transport has not been writable since
         self._missed_writable = False
         self._plain_until = 0  # below this offset, nothing is left to check before sending a chunk
         self._yield_at = 0  # the offset at which `send_chunk` lets other tasks run
@@ -99,7 +121,8 @@ class Response:
         if self._abort_reason is not None:
             state = f"aborted: {self._abort_reason.name}"
         return (
-            f"<Response {self._head.status}, {self._offset} of {self._total_size} bytes, {state}>"
+            f"<Response {self._head.status}, {self._outgoing.offset} of "
+            f"{'?' if self._total_size is None else self._total_size} bytes, {state}>"
         )
 
     # The head...
@@ -138,8 +161,12 @@ class Response:
     # The body, without blocking...
 
     def get_write_offset(self) -> int:
-        """How many bytes of the body the transport has accepted: exact at all times."""
-        return self._offset
+        """How many bytes of the body were accepted: exact at all times, and without any framing.
+
+        By the transport; of a chunked body, the rest of the frame that it has taken the beginning
+        of counts, too.
+        """
+        return self._outgoing.offset
 
     def try_end(self, data: Buffer, total_size: int) -> SendResult:
         """Hand over as much of `data` as the transport takes now, of a body of `total_size` bytes.
@@ -166,10 +193,38 @@ class Response:
             raise trio.BusyResourceError("another task is sending on this response")
         return self._try_end(view, total_size)
 
-    def end(self, data: Buffer | str = b"") -> bool:
-        """Send `data` as the rest of the body, at once or as the client takes it.
+    def try_write(self, data: Buffer) -> WriteResult:
+        """Hand over as much of `data` as the transport takes now, of a body of unknown length.
 
-        What does not go now is queued, and delivered by the connection.
+        The rest is not kept: go on with `data[accepted:]` when `on_writable` calls. A chunked body
+        is accepted in frames of 16 KiB: when the transport takes a part of one, the rest of it is
+        kept and sent as soon as it goes.
+
+        Args:
+          data: Any bytes-like object. It is not copied on its way to a socket.
+
+        Returns:
+          `ok`, whether all of `data` was accepted, and `accepted`, how many bytes of it were. An
+          aborted response accepts nothing.
+
+        Raises:
+          ValueError: A `total_size` was given before.
+          RuntimeError: The response is complete, or has been ended.
+          TypeError: `data` is not bytes-like.
+          trio.BusyResourceError: Another task is in `send_chunk`.
+        """
+        view = _byte_view(data)
+        self._check_nobody_sends()
+        if self._abort_reason is not None:
+            return WriteResult(ok=False, accepted=0)
+        self._start_unknown_length("try_write")
+        accepted = self._try_write(view)
+        return WriteResult(ok=accepted == len(view), accepted=accepted)
+
+    def write(self, data: Buffer | str) -> bool:
+        """Send `data` as a part of a body of unknown length, at once or as the client takes it.
+
+        What does not go now is queued, at most `Config.max_queued_bytes`.
 
         Args:
           data: Any bytes-like object, or text, which is sent as UTF-8.
@@ -178,24 +233,75 @@ class Response:
           `True` if all has gone; `False` if some is queued (see `drain`), or the client has gone.
 
         Raises:
-          ValueError: `data` is not what is missing to the `total_size` given before.
+          BufferError: `data` and what is queued are more than `Config.max_queued_bytes`. Nothing of
+            `data` is sent; what was accepted before will be.
+          ValueError: A `total_size` was given before.
           RuntimeError: The response is complete, or has been ended.
           TypeError: `data` is neither bytes-like nor text.
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
         view = data.encode() if isinstance(data, str) else _byte_view(data)
-        if self._sending:
-            raise trio.BusyResourceError("another task is sending on this response")
+        self._check_nobody_sends()
+        if self._abort_reason is not None:
+            return False
+        queued = len(self._outgoing.queued)
+        if queued + len(view) > self._max_queued_bytes:
+            raise BufferError(
+                f"{len(view)} bytes after {queued} that wait for the client are more than "
+                f"max_queued_bytes={self._max_queued_bytes}; await drain(), or use send_chunk()"
+            )
+        self._start_unknown_length("write")
+        self._plain_until = 0
+        if self._has_body:
+            self._outgoing.queue(view)
+        self._flush()
+        self._failed_try = not self._outgoing.is_flushed
+        return not (self._failed_try or self.aborted)
+
+    def end(
+        self,
+        data: Buffer | str = b"",
+        *,
+        trailers: Mapping[str, str | bytes | int] | None = None,
+    ) -> bool:
+        """Send `data` as the rest of the body, at once or as the client takes it.
+
+        What does not go now is queued, and delivered by the connection.
+
+        Args:
+          data: Any bytes-like object, or text, which is sent as UTF-8.
+          trailers: Fields that follow a body of unknown length, if the client said `TE: trailers`;
+            else they are left out (RFC 9110 section 6.5.1).
+
+        Returns:
+          `True` if all has gone; `False` if some is queued (see `drain`), or the client has gone.
+
+        Raises:
+          ValueError: `data` is not what is missing to the `total_size` given before; or a trailer
+            could not be a header field, may not come after a body, or comes after one of known
+            length.
+          RuntimeError: The response is complete, or has been ended.
+          TypeError: `data` is neither bytes-like nor text.
+          trio.BusyResourceError: Another task is in `send_chunk`.
+        """
+        view = data.encode() if isinstance(data, str) else _byte_view(data)
+        fields = None if trailers is None else trailer_fields(trailers)
+        self._check_nobody_sends()
         if self._abort_reason is not None:
             return False
         self._check_body_is_open()
-        size = self._offset + len(view)
-        if self._total_size is not None and self._total_size != size:
-            raise ValueError(
-                f"end() with {len(view)} bytes makes a body of {size}, "
-                f"not of total_size={self._total_size}"
-            )
-        self._end(view)
+        if self._total_size is not None:
+            if fields is not None:
+                raise ValueError("trailers can't follow a body of known length (total_size)")
+            size = self._outgoing.offset + len(view)
+            if self._total_size != size:
+                raise ValueError(
+                    f"end() with {len(view)} bytes makes a body of {size}, "
+                    f"not of total_size={self._total_size}"
+                )
+        elif fields is not None:
+            self._start_unknown_length("end")
+        self._end(view, fields or ())
         return self._complete
 
     def end_without_body(self) -> bool:
@@ -212,7 +318,7 @@ class Response:
 
     # The body, parking...
 
-    async def send_chunk(self, data: Buffer, total_size: int) -> SendResult:
+    async def send_chunk(self, data: Buffer, total_size: int | None = None) -> SendResult:
         """Send all of `data`, of a body of `total_size` bytes, parking as often as needed.
 
         A checkpoint: it always checks for cancellation, yields when it parks, and at the latest
@@ -223,7 +329,8 @@ class Response:
         Args:
           data: Any bytes-like object; don't change it before this returns. It is not copied on its
             way to a socket.
-          total_size: The length of the whole body in bytes, the same in each call.
+          total_size: The length of the whole body in bytes, the same in each call; `None` if it is
+            not known.
 
         Returns:
           `(True, done)` when all of `data` was accepted, `(False, True)` when the client has gone.
@@ -234,14 +341,13 @@ class Response:
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
         view = data if type(data) is bytes else _byte_view(data)
-        start = self._offset
+        start = self._outgoing.offset
         if start + len(view) < self._plain_until and view and total_size == self._total_size:
             # Nearly all chunks go this way, which saves a third of what is not the system call.
             await checkpoint_if_cancelled()
-            if self._send(view) == len(view):
+            if self._send(view) == len(view) and not self._outgoing.blocked:
                 return _SENT
-        if self._sending:
-            raise trio.BusyResourceError("another task is sending on this response")
+        self._check_nobody_sends()
         self._sending = True
         self._plain_until = 0
         try:
@@ -250,9 +356,15 @@ class Response:
                 await cancel_shielded_checkpoint()
             if self._abort_reason is None or self._abort_was_told:
                 await checkpoint_if_cancelled()
+            while self._outgoing.queued and not self._is_over:
+                await self._park_sending()
+                start = self._outgoing.offset
             while True:
-                rest = memoryview(view)[self._offset - start :]
-                result = self._try_end(rest, total_size)
+                rest = memoryview(view)[self._outgoing.offset - start :]
+                if total_size is None:
+                    result = self._try_send_chunk(rest)
+                else:
+                    result = self._try_end(rest, total_size)
                 if result is not _BLOCKED:
                     break
                 await self._park_sending()
@@ -261,13 +373,75 @@ class Response:
         if result is _GONE:
             self._abort_was_told = True
         elif result is _SENT and self._head_started:
-            self._plain_until = min(total_size, self._yield_at)
+            self._plain_until = self._yield_at
+            if total_size is not None:
+                self._plain_until = min(total_size, self._yield_at)
         return result
 
-    async def drain(self) -> None:
-        """Park until what `end` queued has gone, or the response is aborted."""
+    async def send_from(
+        self,
+        source: AsyncIterable[Buffer] | trio.abc.ReceiveStream,
+        total_size: int | None = None,
+    ) -> SendResult:
+        """Send all that `source` gives, as `send_chunk` would, and close it.
+
+        It is closed however this ends, and at once when the client goes, even with
+        `cancel_on_abort=False`. The body may go on after it.
+
+        Args:
+          source: A `trio.abc.ReceiveStream`, or any other async iterable of bytes-like objects,
+            which is closed if it has an `aclose`.
+          total_size: The length of the whole body in bytes; `None` if it is not known.
+
+        Returns:
+          `(True, done)` when all was accepted, `(False, True)` when the client has gone.
+
+        Raises:
+          ValueError, RuntimeError, TypeError, trio.BusyResourceError: As `send_chunk`.
+        """
+        result = _SENT
+        async with _closing(source):
+            with self._cancelled_by_abort():
+                async for data in source:
+                    result = await self.send_chunk(data, total_size)
+                    if not result.ok or result.done:
+                        break
         await checkpoint()
-        while self._ended and not self._is_over:
+        return _GONE if self.aborted else result
+
+    def body_stream(self, total_size: int | None = None) -> BodyStream:
+        """The body as a `trio.abc.SendStream`, for any code that writes to one.
+
+        Closing it ends the body; leaving its `async with` block by an exception does not, so that
+        the client sees the cut.
+
+        Args:
+          total_size: The length of the whole body in bytes; `None` if it is not known.
+        """
+        return BodyStream(self, total_size)
+
+    def events(self, *, keep_alive: float = 15) -> AbstractAsyncContextManager[EventStream]:
+        """Answer with server-sent events (HTML Living Standard, section 9.2).
+
+        ::
+
+            async with res.events() as events:
+                async for reading in readings:
+                    await events.send(reading.text, event="reading", id=reading.number)
+
+        The head leaves at once. The block ends when the client goes, even with
+        `cancel_on_abort=False`; leaving it completes the response.
+
+        Args:
+          keep_alive: A comment is sent after so many seconds without an event, so that no proxy
+            takes the connection for dead. `math.inf` for none.
+        """
+        return open_event_stream(self, keep_alive)
+
+    async def drain(self) -> None:
+        """Park until what `write` or `end` queued has gone, or the response is aborted."""
+        await checkpoint()
+        while not (self._outgoing.is_flushed or self._is_over):
             await self._park()
 
     # How it ends...
@@ -313,7 +487,7 @@ class Response:
         self._writable_handler = handler
         if self._missed_writable:
             self._missed_writable = False
-            self._blocked = True
+            self._failed_try = self._outgoing.blocked = True
             self._transport.notify_soon()
         return self
 
@@ -331,6 +505,21 @@ class Response:
             self._aborted_handlers.append(handler)
         return self
 
+    @contextmanager
+    def _cancelled_by_abort(self) -> Iterator[trio.CancelScope]:
+        """Cancel the block when the response is aborted, even with `cancel_on_abort=False`."""
+        with trio.CancelScope() as scope:
+
+            def cancel(_: Response) -> None:
+                scope.cancel()
+
+            self.on_aborted(cancel)
+            try:
+                yield scope
+            finally:
+                if cancel in self._aborted_handlers:
+                    self._aborted_handlers.remove(cancel)
+
     # Sending, step by step...
 
     @property
@@ -343,10 +532,11 @@ class Response:
         if self._ended or total_size != self._total_size:
             self._check_body_is_open()
             self._set_total_size(total_size)
-        missing = total_size - self._offset
+        missing = total_size - self._outgoing.offset
         if len(view) > missing:
             raise ValueError(
-                f"{len(view)} bytes at offset {self._offset} go beyond total_size={total_size}"
+                f"{len(view)} bytes at offset {self._outgoing.offset} "
+                f"go beyond total_size={total_size}"
             )
         has_body = self._head_started or self._protocol.response_has_body(self._head.status)
         if not (missing and has_body):
@@ -364,7 +554,42 @@ class Response:
             return _DONE
         return _SENT if accepted == len(view) else _BLOCKED
 
-    def _end(self, view: bytes | memoryview) -> None:
+    def _try_send_chunk(self, view: bytes | memoryview) -> SendResult:
+        """One step of `send_chunk` without a total: `_SENT` when nothing of it is kept here."""
+        if self._abort_reason is not None:
+            return _GONE
+        if not view and not self._outgoing.blocked:
+            self._check_unknown_length("send_chunk")
+            return _SENT
+        self._start_unknown_length("send_chunk")
+        if view or not self._has_body:
+            self._try_write(view)
+        else:
+            self._flush()
+        if self.aborted:
+            return _GONE
+        if not self._has_body:
+            return _DONE
+        return _SENT if self._outgoing.is_flushed else _BLOCKED
+
+    def _try_write(self, view: bytes | memoryview) -> int:
+        if not self._has_body:
+            return len(view)
+        if self._outgoing.queued:
+            self._flush()
+        if self._outgoing.queued:
+            self._failed_try = self._failed_try or bool(view)
+            return 0
+        return self._send(view)
+
+    def _start_unknown_length(self, method: str) -> None:
+        self._check_unknown_length(method)
+        if not self._head_started:
+            self._start_head()
+            if not self._has_body:
+                self._flush()
+
+    def _end(self, view: bytes | memoryview, trailers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Accept `view` as the rest of the body, and send what goes now."""
         if not self._head_started:
             if self._total_size is None:
@@ -372,50 +597,80 @@ class Response:
             self._start_head()
         self._ended = True
         self._plain_until = 0
-        self._unsent_end = view if self._protocol.response_has_body(self._head.status) else b""
-        self._send_end()
-        if self._unsent_end and not isinstance(memoryview(self._unsent_end).obj, bytes):
-            # The caller may change the data once this has returned.
-            self._unsent_end = bytes(self._unsent_end)
+        if self._has_body:
+            self._outgoing.queue(view)
+        if self._total_size is None:
+            self._outgoing.finish(self._protocol.finish_chunks(trailers))
+        self._flush()
 
-    def _send_end(self) -> None:
-        accepted = self._send(self._unsent_end)
-        if accepted == len(self._unsent_end):
-            self._unsent_end = b""  # an empty view would still hold on to the caller's data
-        elif accepted:
-            self._unsent_end = memoryview(self._unsent_end)[accepted:]
-        if not (self._unsent_head or self._unsent_end or self._abort_reason):
-            self._set_complete()
+    def _start_stream(self) -> bool:
+        """Send the head of a body of unknown length; whether there will be a body."""
+        self._check_nobody_sends()
+        if self._abort_reason is None:
+            self._start_unknown_length("events")
+            self._flush()
+        return self._has_body
+
+    def _end_stream(self, total_size: int | None) -> None:
+        """End the body, if nobody is sending and all of it is there."""
+        if self._ended or self._is_over or self._sending:
+            return
+        if total_size is None:
+            total_size = self._total_size
+        if total_size is None:
+            self._end(b"")
+        else:
+            self._try_end(b"", total_size)
+
+    def _send_aside(self, data: bytes) -> None:
+        """Send all of `data`, of a body of unknown length that has begun, now or later."""
+        if data and self._has_body and not (self._ended or self._is_over):
+            self._plain_until = 0
+            self._outgoing.queue(data)
+            self._flush()
+
+    async def _wait_writable(self) -> None:
+        while self._outgoing.blocked and not self._is_over:
+            await self._park()
 
     def _start_head(self) -> None:
-        assert self._total_size is not None
-        self._unsent_head = self._protocol.start_response(
-            self._head, self._total_size, close=self._close
-        )
+        head = self._protocol.start_response(self._head, self._total_size, close=self._close)
+        is_chunked = self._total_size is None and self._protocol.chunks_are_understood
+        self._has_body = self._protocol.response_has_body(self._head.status)
+        self._outgoing.start(head, is_chunked=is_chunked and self._has_body)
         self._head_started = True
 
-    def _send(self, view: bytes | memoryview) -> int:
-        """Send what is left of the head, and of `view` what goes now: its length is returned."""
-        head = self._unsent_head
+    def _flush(self) -> None:
+        """Send what goes now of all that was accepted; an ended response may be complete then."""
         try:
-            accepted = self._transport.send_some(view, head)
+            self._outgoing.flush()
+        except trio.BrokenResourceError:
+            self._abort(AbortReason.CLIENT_CLOSED)
+        if self._ended and self._outgoing.is_flushed and not self._is_over:
+            self._set_complete()
+
+    def _send(self, view: bytes | memoryview) -> int:
+        """Send of `view` what goes now: its length is returned."""
+        try:
+            accepted = self._outgoing.send(view)
         except trio.BrokenResourceError:
             self._abort(AbortReason.CLIENT_CLOSED)
             return 0
-        if head:
-            self._unsent_head = memoryview(head)[accepted:] if accepted < len(head) else b""
-            accepted = max(accepted - len(head), 0)
-        self._offset += accepted
-        self._stats.body_bytes_sent += accepted
-        if accepted < len(view) or (head and self._unsent_head):
-            self._blocked = True
+        if accepted < len(view):
+            self._failed_try = True
             self._missed_writable = False
         return accepted
+
+    def _send_interim(self, data: bytes) -> None:
+        """Send an interim response, such as `100 Continue`, if the final one has not begun."""
+        if data and not self._head_started and not self._is_over:
+            self._outgoing.start(data)
+            self._flush()
 
     def _begin_turn(self) -> None:
         others = max(self._stats.active_responses - 1, 0)  # none, too, for one that is long over
         share = self._send_budget // min(1 + others, 8)
-        self._yield_at = self._offset + share
+        self._yield_at = self._outgoing.offset + share
 
     async def _park(self) -> None:
         """Wait until the transport is writable or the response is over."""
@@ -432,7 +687,7 @@ class Response:
         except trio.Cancelled:
             self._close = True
             # Nobody has taken notice, if it became writable in the meantime.
-            self._missed_writable = not self._blocked
+            self._missed_writable = not self._outgoing.blocked
             raise
         finally:
             self._parked = False
@@ -445,16 +700,18 @@ class Response:
     # What the transport tells...
 
     def _transport_writable(self) -> None:
-        if not self._blocked or self._is_over:
+        if not self._outgoing.blocked or self._is_over:
             return
-        self._blocked = False
-        if self._ended:
-            self._send_end()
-        self._missed_writable = self._writable_handler is None and not self._parked
+        self._outgoing.blocked = False
+        self._flush()
         self._wake()
-        if self._writable_handler is not None and not self._ended:
+        if self._outgoing.blocked or self._ended or not self._failed_try:
+            return
+        self._failed_try = False
+        self._missed_writable = self._writable_handler is None and not self._parked
+        if self._writable_handler is not None:
             try:
-                self._writable_handler(self, self._offset)
+                self._writable_handler(self, self._outgoing.offset)
             except Exception:
                 logger.exception("the on_writable handler of %r raised", self)
                 self._abort(AbortReason.HANDLER_ERROR)
@@ -465,11 +722,10 @@ class Response:
     # The end...
 
     def _set_complete(self) -> None:
-        assert self._total_size is not None
         self._ended = self._complete = True
         self._plain_until = 0
-        has_body = self._protocol.response_has_body(self._head.status)
-        self._protocol.finish_response(self._total_size if has_body else 0)
+        if self._total_size is not None:
+            self._protocol.finish_response(self._total_size if self._has_body else 0)
         self._forget_handlers()
         self._wake()
 
@@ -502,17 +758,17 @@ class Response:
 
     # What the connection tells and asks...
 
-    def _handler_failed(self) -> None:
-        """The handler raised: a 500 if nothing was sent, else a cut that the client sees."""
+    def _handler_failed(self, status: int) -> None:
+        """The handler raised: `status` if nothing was sent, else a cut that the client sees."""
         if self._is_over:
             return
         if self._head_started:
             self._abort(AbortReason.HANDLER_ERROR)
             return
-        self._head = ResponseHead(500)
+        self._head = ResponseHead(status)
         self._head.write_header("Content-Type", "text/plain; charset=utf-8")
         self._total_size = None
-        self._end(b"Internal Server Error\n")
+        self._end(f"{HTTPStatus(status).phrase}\n".encode("ascii"))
 
     def _handler_returned(self, *, may_go_on: bool) -> bool:
         """Check that the handler did its work; `False` if it sent nothing.
@@ -526,7 +782,10 @@ class Response:
             return True
         if not self._head_started:
             return False
-        self._abort(AbortReason.INCOMPLETE)
+        if self._total_size is None:
+            self._end(b"")
+        else:
+            self._abort(AbortReason.INCOMPLETE)
         return True
 
     async def _wait_over(self) -> None:
@@ -539,6 +798,12 @@ class Response:
         """Whether the connection may serve another request after this response."""
         return self._complete and not self._close
 
+    @property
+    def _ends_with_connection(self) -> bool:
+        """Whether nothing but the end of the connection ends the body."""
+        unknown = self._head_started and self._total_size is None and self._has_body
+        return unknown and not self._protocol.chunks_are_understood
+
     # Checks...
 
     def _check_head_is_open(self, method: str) -> None:
@@ -549,6 +814,17 @@ class Response:
         if self._ended:
             raise RuntimeError("the response is complete: nothing more can be sent on it")
 
+    def _check_nobody_sends(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this response")
+
+    def _check_unknown_length(self, method: str) -> None:
+        self._check_body_is_open()
+        if self._total_size is not None:
+            raise ValueError(
+                f"{method}() without a total_size came after total_size={self._total_size}"
+            )
+
     def _set_total_size(self, total_size: int) -> None:
         if not isinstance(total_size, int):
             raise TypeError(f"total_size must be an integer, not {total_size!r}")
@@ -557,6 +833,10 @@ class Response:
         if self._total_size is not None and total_size != self._total_size:
             raise ValueError(
                 f"total_size was {self._total_size} before, and now it is {total_size}"
+            )
+        if self._head_started and self._total_size is None:
+            raise ValueError(
+                f"total_size={total_size} came after the head was sent without a length"
             )
         self._total_size = total_size
 
@@ -568,6 +848,10 @@ def _byte_view(data: Buffer) -> bytes | memoryview:
     view = memoryview(data)
     # A view with a zero in its shape can't be cast.
     return view.cast("B") if view.nbytes else b""
+
+
+def _closing(source: object) -> AbstractAsyncContextManager[object]:
+    return aclosing(source) if hasattr(source, "aclose") else nullcontext()
 
 
 def _check_handler(method: str, handler: Callable[..., object]) -> None:

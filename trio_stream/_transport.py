@@ -13,7 +13,7 @@ import struct
 import sys
 from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import trio
 
@@ -32,10 +32,16 @@ if TYPE_CHECKING:
     from ._readiness import ReadinessWatcher
     from ._stalls import StallWatch
 
+Bytes: TypeAlias = bytes | bytearray | memoryview
+
 READ_SIZE = 16 * 1024
 
 # One TLS record: a larger piece would hide progress, a smaller one costs a system call more.
 _SLICE_SIZE = 16 * 1024
+
+
+class ClientGoneError(trio.BrokenResourceError):
+    """The client has gone. That is no error of the handler which lets this pass."""
 
 
 class TransportUser(Protocol):
@@ -75,8 +81,8 @@ class Transport(ABC):
         self._unsent_when_blocked = 0
 
     @abstractmethod
-    def send_some(self, data: bytes | memoryview, head: bytes | memoryview = b"") -> int:
-        """Hand over as much of `head`, and then of `data`, as is taken now.
+    def send_some(self, *pieces: Bytes) -> int:
+        """Hand over as much of the pieces (at most 1024), in order, as is taken now.
 
         Returns:
           The number of bytes taken, 0 if there is no room. If some were not, the user is told when
@@ -87,8 +93,8 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    async def receive_some(self) -> bytes:
-        """Wait for bytes of the peer: a few, or `b""` after its last.
+    async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
+        """Wait for bytes of the peer: at most `max_bytes`, or `b""` after its last.
 
         Raises:
           trio.BrokenResourceError: The connection was reset.
@@ -122,11 +128,14 @@ class Transport(ABC):
         """
         try:
             await self.send_eof()
-            with trio.move_on_after(self._linger_timeout):
-                while await self.receive_some():
-                    pass
+            await self._linger()
         except trio.BrokenResourceError:
             pass  # then the peer has closed, too
+
+    async def _linger(self) -> None:
+        with trio.move_on_after(self._linger_timeout):
+            while await self.receive_some():
+                pass
 
     def on_writable(self) -> None:
         """There is room again."""
@@ -186,20 +195,23 @@ class SocketTransport(Transport):
         if stream.socket.family != socket.AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, config.notsent_lowat)
 
-    def send_some(self, data: bytes | memoryview, head: bytes | memoryview = b"") -> int:
+    def send_some(self, *pieces: Bytes) -> int:
         try:
-            accepted = os.writev(self._fd, (head, data)) if head else os.write(self._fd, data)
+            if len(pieces) == 1:
+                accepted = os.write(self._fd, pieces[0])
+            else:
+                accepted = os.writev(self._fd, pieces)
         except BlockingIOError:
             accepted = 0
         except OSError as exc:
             raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
-        size = len(head) + len(data)
+        size = sum(map(len, pieces))
         if accepted < size or self._is_timed:
             self._time_send(accepted, size)
         return accepted
 
-    async def receive_some(self) -> bytes:
-        return bytes(await self._stream.receive_some(READ_SIZE))
+    async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
+        return bytes(await self._stream.receive_some(max_bytes))
 
     def unsent(self) -> int:
         (unsent,) = struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))
@@ -249,27 +261,27 @@ class StreamTransport(Transport):
         start_soon(self._drain_send_buffer)
         start_soon(self._read_ahead)
 
-    def send_some(self, data: bytes | memoryview, head: bytes | memoryview = b"") -> int:
+    def send_some(self, *pieces: Bytes) -> int:
         if self._broken:
             raise trio.BrokenResourceError("sending failed: the stream is broken")
         before = len(self._unsent)
-        for part in (head, data):
-            self._unsent += part[: self._size - len(self._unsent)]
+        for piece in pieces:
+            self._unsent += piece[: self._size - len(self._unsent)]
         accepted = len(self._unsent) - before
-        size = len(head) + len(data)
+        size = sum(map(len, pieces))
         self._blocked = self._blocked or accepted < size
         self._change.unpark_all()
         self._time_send(accepted, size)
         return accepted
 
-    async def receive_some(self) -> bytes:
+    async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         await trio.lowlevel.checkpoint()
         while not self._received and not self._at_eof:
             await self._change.park()
         if self._broken and not self._received:
             raise trio.BrokenResourceError("receiving failed: the stream is broken")
-        data = bytes(self._received[:READ_SIZE])
-        del self._received[:READ_SIZE]
+        data = bytes(self._received[:max_bytes])
+        del self._received[:max_bytes]
         self._change.unpark_all()
         return data
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ._config import Config
     from ._stalls import StallWatch
     from ._stats import Stats
+    from ._transport import Bytes
 
 
 @asynccontextmanager
@@ -243,27 +244,27 @@ class _MemoryTransport(Transport):
 
     # The server's side...
 
-    def send_some(self, data: bytes | memoryview, head: bytes | memoryview = b"") -> int:
+    def send_some(self, *pieces: Bytes) -> int:
         if self._was_reset:
             raise trio.BrokenResourceError("the client has vanished")
         before = len(self.to_client)
-        for part in (head, data):
-            self.to_client += part[: max(self.window - len(self.to_client), 0)]
+        for piece in pieces:
+            self.to_client += piece[: max(self.window - len(self.to_client), 0)]
         accepted = len(self.to_client) - before
-        size = len(head) + len(data)
+        size = sum(map(len, pieces))
         self._blocked = self._blocked or accepted < size
         self._change.unpark_all()
         self._time_send(accepted, size)
         return accepted
 
-    async def receive_some(self) -> bytes:
+    async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         await trio.lowlevel.checkpoint()
         while not (self._to_server or self._no_more_to_server or self._was_reset):
             await self._change.park()
         if self._was_reset:
             raise trio.BrokenResourceError("the client has vanished")
-        data = bytes(self._to_server[:READ_SIZE])
-        del self._to_server[:READ_SIZE]
+        data = bytes(self._to_server[:max_bytes])
+        del self._to_server[:max_bytes]
         return data
 
     def unsent(self) -> int:

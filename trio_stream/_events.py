@@ -1,0 +1,130 @@
+"""Server-sent events (HTML Living Standard, section 9.2)."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ._background import open_background
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractContextManager
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+class EventSender(Protocol):
+    """What events need of a response."""
+
+    def write_header(self, name: str, value: str) -> object: ...
+
+    def get_write_offset(self) -> int: ...
+
+    async def send_chunk(self, data: bytes) -> object: ...
+
+    def _start_stream(self) -> bool: ...
+
+    def _send_aside(self, data: bytes) -> None: ...
+
+    def _end_stream(self, total_size: int | None) -> None: ...
+
+    def _cancelled_by_abort(self) -> AbstractContextManager[trio.CancelScope]: ...
+
+
+class EventStream:
+    """Sends events to one client. `Response.events` makes it."""
+
+    def __init__(self, response: EventSender) -> None:
+        self._response = response
+        self._last_sent = trio.current_time()
+
+    async def send(
+        self,
+        data: str | None = None,
+        *,
+        event: str | None = None,
+        id: str | int | None = None,  # noqa: A002 (its name in the standard)
+        retry: int | None = None,
+    ) -> None:
+        """Send one event.
+
+        Args:
+          data: Its text, of one or many lines. Without any, browsers dispatch no event, but take
+            notice of `id` and `retry`.
+          event: Its type; browsers take `"message"` for one without.
+          id: What the client will say in `Last-Event-ID` when it connects again.
+          retry: How many milliseconds it shall wait before that.
+
+        Raises:
+          ValueError: `event` or `id` is of more than one line, `id` contains a NUL, `retry` is
+            negative; or there is nothing to send.
+          trio.BusyResourceError: Another task is sending.
+        """
+        lines = []
+        if event is not None:
+            lines.append(f"event: {_one_line('event', event)}\n")
+        if id is not None:
+            if "\0" in (text := _one_line("id", str(id))):
+                raise ValueError(f"the id of an event can't contain a NUL, unlike {text!r}")
+            lines.append(f"id: {text}\n")
+        if retry is not None:
+            if retry < 0:
+                raise ValueError(f"retry must be a number of milliseconds, not {retry!r}")
+            lines.append(f"retry: {retry}\n")
+        if data is not None:
+            lines += [f"data: {line}\n" for line in _LINE_END.split(data)]
+        if not lines:
+            raise ValueError("an event needs data, a type, an id or a retry time")
+        await self._send("".join(lines))
+
+    async def comment(self, text: str) -> None:
+        """Send a comment, which clients ignore."""
+        await self._send("".join(f": {line}\n" for line in _LINE_END.split(text)))
+
+    async def _send(self, lines: str) -> None:
+        data = f"{lines}\n".encode()
+        start = self._response.get_write_offset()
+        try:
+            await self._response.send_chunk(data)
+        finally:
+            # When this is cancelled, the next event must not begin within this one.
+            if sent := self._response.get_write_offset() - start:
+                self._response._send_aside(data[sent:])
+        self._last_sent = trio.current_time()
+        await trio.lowlevel.checkpoint()  # the block is being cancelled if the client has gone
+
+    async def _keep_alive(self, seconds: float) -> None:
+        while True:
+            await trio.sleep_until(self._last_sent + seconds)
+            if trio.current_time() >= self._last_sent + seconds:
+                self._response._send_aside(b":\n\n")
+                self._last_sent = trio.current_time()
+
+
+@asynccontextmanager
+async def open_event_stream(response: EventSender, keep_alive: float) -> AsyncIterator[EventStream]:
+    """As `Response.events`."""
+    if not keep_alive > 0:
+        raise ValueError(f"keep_alive must be more than 0 seconds, not {keep_alive!r}")
+    response.write_header("Content-Type", "text/event-stream")
+    response.write_header("Cache-Control", "no-store")
+    response.write_header("X-Accel-Buffering", "no")  # or nginx would collect events
+    has_body = response._start_stream()
+    stream = EventStream(response)
+    with response._cancelled_by_abort() as scope:
+        if not has_body:
+            scope.cancel()  # it was a HEAD: the block could go on forever, for nobody
+        async with open_background() as start_soon:
+            start_soon(lambda: stream._keep_alive(keep_alive))
+            yield stream
+    response._end_stream(None)
+
+
+def _one_line(what: str, text: str) -> str:
+    if _LINE_END.search(text):
+        raise ValueError(f"the {what} of an event is one line, unlike {text!r}")
+    return text

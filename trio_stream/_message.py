@@ -1,0 +1,99 @@
+"""What has header fields and a body, and the ways to read that body whole."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from email.message import Message as _Fields
+from typing import TYPE_CHECKING, Any
+
+from ._protocol import BadRequestError
+
+if TYPE_CHECKING:
+    import trio
+    from multidict import CIMultiDictProxy
+
+
+class Message(ABC):
+    """A request, or one part of a form.
+
+    All that a client got wrong is a `BadRequestError`, which answers for a handler that lets it
+    pass.
+
+    Attributes:
+      body: What has not been read of the body.
+    """
+
+    body: trio.abc.ReceiveStream
+
+    def __init__(self, max_body_size: int) -> None:
+        self._max_body_size = max_body_size
+
+    @property
+    @abstractmethod
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The header fields: names in any case."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type in `Content-Type`, in lower case, without parameters; `""` if none."""
+        return self._content_type()[0]
+
+    async def read(self, max_bytes: int | None = None) -> bytes:
+        """Read what is left of the body.
+
+        Args:
+          max_bytes: The most that is taken; `None` for `Config.max_body_size`.
+
+        Raises:
+          BadRequestError: 413: the body is larger. 400: it is malformed, or ended early.
+        """
+        limit = self._max_body_size if max_bytes is None else max_bytes
+        length = self.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise _too_large(limit)
+        pieces = []
+        size = 0
+        async for data in self.body:
+            pieces.append(data)
+            size += len(data)
+            if size > limit:
+                raise _too_large(limit)
+        return b"".join(pieces)
+
+    async def text(self, max_bytes: int | None = None) -> str:
+        """Read what is left of the body, in the charset that `Content-Type` names, else UTF-8.
+
+        Raises:
+          BadRequestError: As `read`; 400: the body is not in that charset. 415: nobody knows it.
+        """
+        data = await self.read(max_bytes)
+        charset = self._content_type()[1].get("charset", "utf-8")
+        try:
+            return data.decode(charset)
+        except LookupError:
+            raise BadRequestError(f"{charset!r} is no known charset", 415) from None
+        except ValueError as exc:
+            raise BadRequestError(f"the body is not {charset}: {exc}", 400) from None
+
+    async def json(self, max_bytes: int | None = None) -> Any:  # noqa: ANN401
+        """Read what is left of the body as JSON (RFC 8259), whatever `Content-Type` says.
+
+        Raises:
+          BadRequestError: As `read`; 400: it is no JSON.
+        """
+        data = await self.read(max_bytes)
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as exc:
+            raise BadRequestError(f"the body is no JSON: {exc}", 400) from None
+
+    def _content_type(self) -> tuple[str, dict[str, str]]:
+        fields = _Fields()
+        fields["Content-Type"] = self.headers.get("Content-Type", "")
+        (media_type, _), *parameters = fields.get_params([("", "")])
+        return media_type.lower(), {name.lower(): value for name, value in parameters}
+
+
+def _too_large(limit: int) -> BadRequestError:
+    return BadRequestError(f"the body is larger than {limit} bytes", 413)

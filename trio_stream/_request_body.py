@@ -1,0 +1,124 @@
+"""Bodies that come in, as a `trio.abc.ReceiveStream`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._transport import ClientGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._protocol import Protocol
+    from ._transport import Transport
+
+_READ_SIZE = 64 * 1024
+
+
+class BufferedBody(trio.abc.ReceiveStream):
+    """A body that comes in pieces of any size, and is taken in pieces of any other."""
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._at_end = False
+        self._closed = False
+        self._call: trio.CancelScope | None = None
+
+    @abstractmethod
+    def _take_received(self) -> None:
+        """Set `_received` or `_at_end`, if that needs no waiting."""
+
+    @abstractmethod
+    async def _wait_received(self) -> None:
+        """Set `_received` or `_at_end`; cancelling it must lose nothing."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive at least one byte of the body, or `b""` after its end.
+
+        Args:
+          max_bytes: The most that is returned; `None` for what there is, some 64 KiB at most.
+
+        Raises:
+          BadRequestError: The body is malformed, or ended early. A handler that lets it pass
+            answers 400.
+          trio.BrokenResourceError: The client has gone. With `cancel_on_abort`, the handler is
+            cancelled instead.
+          trio.ClosedResourceError: The body was closed, or what it belongs to is over with.
+          trio.BusyResourceError: Another task is receiving.
+        """
+        if max_bytes is not None:
+            if not isinstance(max_bytes, int):
+                raise TypeError(f"max_bytes must be an integer or None, not {max_bytes!r}")
+            if max_bytes < 1:
+                raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
+        if self._closed:
+            raise trio.ClosedResourceError("the body was closed")
+        if self._call is not None:
+            raise trio.BusyResourceError("another task is receiving this body")
+        if not (self._received or self._at_end):
+            self._take_received()
+        if self._received or self._at_end:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._call = scope = trio.CancelScope()
+            try:
+                with scope:
+                    await self._wait_received()
+            finally:
+                self._call = None
+            if scope.cancelled_caught:
+                raise trio.ClosedResourceError("another task has closed the body")
+        data = self._received[:max_bytes]
+        self._received = self._received[len(data) :]
+        return data
+
+    async def aclose(self) -> None:
+        """Receive no more. The rest is dropped, or ends the connection after the response."""
+        self._close()
+        await trio.lowlevel.checkpoint()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._received = b""
+        if self._call is not None:
+            self._call.cancel()
+
+
+class RequestBody(BufferedBody):
+    """Receives the body of a request: `Request.body`.
+
+    What is not read stays in the socket, and stops the client. A client that expects `100 Continue`
+    gets it when a read has to wait for the first time.
+    """
+
+    def __init__(
+        self, protocol: Protocol, transport: Transport, send_interim: Callable[[bytes], None]
+    ) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._transport = transport
+        self._send_interim = send_interim
+
+    def _take_received(self) -> None:
+        data = self._protocol.receive_body()
+        self._at_end = data == b""
+        self._received = data or b""
+
+    async def _wait_received(self) -> None:
+        self._send_interim(self._protocol.continue_request())
+        while not (self._received or self._at_end):
+            try:
+                data = await self._transport.receive_some(_READ_SIZE)
+            except trio.BrokenResourceError:
+                self._transport.on_hang_up(reset=True)
+                data = b""
+            if not data:
+                self._transport.on_hang_up(reset=False)
+                if self._transport.hung_up:
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    raise ClientGoneError("receiving failed: the client has gone")
+            self._protocol.receive_data(data)
+            self._take_received()
