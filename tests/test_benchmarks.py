@@ -16,6 +16,8 @@ from tests.benchmarks.rounds import run
 from tests.benchmarks.scenarios.chunks import Chunks
 from tests.benchmarks.scenarios.requests import Requests
 from tests.benchmarks.scenarios.stalled import Stalled
+from tests.benchmarks.scenarios.unknown import Unknown
+from tests.benchmarks.scenarios.uploads import Uploads
 from tests.benchmarks.scenarios.vanish import Vanish
 from tests.benchmarks.servers import SERVERS
 
@@ -29,6 +31,8 @@ MIB = 1 << 20
     "scenario",
     [
         Chunks(total=MIB),
+        Unknown(total=MIB, turns=1),
+        Uploads(total=MIB),
         Requests(count=80),
         Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
         Vanish(clients=30, pause=0),

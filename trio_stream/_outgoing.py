@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._stats import Stats
     from ._transport import Bytes, Transport
 
-# The most that is kept here of what the transport does not take: once its size has been sent, a
-# frame must be finished.
+# Once its size has been sent, a frame must be finished: so much is copied and kept at most.
 FRAME_SIZE = 16 * 1024
 
-# A frame is three pieces, and a `writev` takes 1024 (IOV_MAX).
-_SLAB_SIZE = 256 * FRAME_SIZE
+# With data that is lent, nothing is copied as long as somebody waits for it to go. Larger frames
+# would be no cheaper.
+_LENT_FRAME_SIZE = 256 * 1024
 
 
 class Outgoing:
     """Sends one response: what must go first, then the body, framed if its length is unknown.
-
-    All methods raise `trio.BrokenResourceError` when nothing can be sent any more.
 
     Attributes:
       offset: How many bytes of the body were accepted: by the transport or, of a frame that it has
@@ -44,11 +41,11 @@ class Outgoing:
         self._transport = transport
         self._stats = stats
         self._is_chunked = False
-        self._unsent: bytes | memoryview = b""  # goes before anything else: a head, a frame's rest
+        self._unsent: tuple[Bytes, ...] = ()  # before anything else: a head, the rest of a frame
         self._tail = b""  # goes after all that is queued
         self.offset = 0
         self.blocked = False
-        self.queued: bytes | bytearray | memoryview = b""
+        self.queued: Bytes = b""
 
     @property
     def is_flushed(self) -> bool:
@@ -57,21 +54,30 @@ class Outgoing:
 
     def start(self, head: bytes, *, is_chunked: bool = False) -> None:
         """Have `head` leave with the next bytes, and the body after it chunked if asked."""
-        self._unsent = head if not self._unsent else bytes(self._unsent) + head
+        self._unsent = (*self._unsent, head)
         self._is_chunked = is_chunked
 
-    def send(self, data: bytes | bytearray | memoryview) -> int:
+    def send(self, data: Bytes, *, is_lent: bool = False) -> int:
         """Send what goes now of `data`. Nothing may be queued.
+
+        Args:
+          data: The next bytes of the body.
+          is_lent: The caller leaves `data` as it is until it is accepted and `is_flushed`, or calls
+            `take_over`. Then the rest of a frame need not be copied, and frames can be larger.
 
         Returns:
           How many bytes of `data` were accepted.
+
+        Raises:
+          trio.BrokenResourceError: Nothing can be sent any more.
         """
         if self._is_chunked:
-            return self._send_chunked(data)
-        if unsent := self._unsent:
-            accepted = self._transport.send_some(unsent, data) - len(unsent)
-            self._unsent = memoryview(unsent)[accepted:] if accepted < 0 else b""
-            accepted = max(accepted, 0)
+            accepted = self._send_chunked(data, is_lent=is_lent)
+        elif self._unsent:
+            size = sum(map(len, self._unsent))
+            accepted = self._transport.send_some(*self._unsent, data)
+            self._unsent = _after(accepted, self._unsent)
+            accepted = max(accepted - size, 0)
         else:
             accepted = self._transport.send_some(data)
         self.offset += accepted
@@ -79,6 +85,11 @@ class Outgoing:
         if accepted < len(data) or self._unsent:
             self.blocked = True
         return accepted
+
+    def take_over(self) -> None:
+        """Keep what is left of lent data, which its owner wants back."""
+        if self._unsent:
+            self._unsent = (b"".join(self._unsent),)
 
     def queue(self, data: bytes | memoryview) -> None:
         """Keep `data` for `flush`. It is not copied if it is immutable and nothing else is kept."""
@@ -94,7 +105,11 @@ class Outgoing:
         self._tail = tail
 
     def flush(self) -> None:
-        """Send what goes now of all that was accepted and queued."""
+        """Send what goes now of all that was accepted and queued.
+
+        Raises:
+          trio.BrokenResourceError: Nothing can be sent any more.
+        """
         if self.queued:
             accepted = self.send(self.queued)
             if accepted == len(self.queued):
@@ -103,51 +118,55 @@ class Outgoing:
                 del self.queued[:accepted]
             elif accepted:
                 self.queued = memoryview(self.queued)[accepted:]
-        elif self._unsent or self._tail:
-            self.send(b"")
+        if self.queued or self.blocked:
+            return
+        if pieces := (*self._unsent, self._tail) if self._tail else self._unsent:
+            self._tail = b""
+            self._unsent = _after(self._transport.send_some(*pieces), pieces)
+            self.blocked = bool(self._unsent)
 
     # Chunked (RFC 9112 section 7.1)...
 
-    def _send_chunked(self, data: bytes | bytearray | memoryview) -> int:
-        view = memoryview(data)
+    def _send_chunked(self, data: Bytes, *, is_lent: bool) -> int:
+        frame_size = _LENT_FRAME_SIZE if is_lent else FRAME_SIZE
+        size = len(data)
+        if size <= frame_size:
+            return size if self._send_frame(data, is_lent=is_lent) else 0
         accepted = 0
-        while True:
-            slab = view[accepted : accepted + _SLAB_SIZE]
-            newly_accepted = self._send_frames(slab, is_last=accepted + len(slab) == len(view))
-            accepted += newly_accepted
-            if newly_accepted < len(slab) or accepted == len(view):
+        view = memoryview(data)
+        while accepted < size:
+            frame = view[accepted : accepted + frame_size]
+            if not self._send_frame(frame, is_lent=is_lent):
                 break
-        self.offset += accepted
-        self._stats.body_bytes_sent += accepted
-        if accepted < len(view) or self._unsent or self._tail:
-            self.blocked = True
+            accepted += len(frame)
+            if self._unsent:
+                break
         return accepted
 
-    def _send_frames(self, slab: memoryview, *, is_last: bool) -> int:
-        """Send `slab` in frames. Each is accepted whole, if the transport takes a byte of it."""
-        frames: list[tuple[Bytes, Bytes, Bytes]] = [
-            (b"%x\r\n" % len(frame), frame, b"\r\n")
-            for start in range(0, len(slab), FRAME_SIZE)
-            for frame in (slab[start : start + FRAME_SIZE],)
-        ]
-        tail = self._tail if is_last else b""
-        pieces: list[Bytes] = [self._unsent, *chain.from_iterable(frames), tail]
-        rest = self._transport.send_some(*pieces) - len(self._unsent)
-        if rest < 0:
-            self._unsent = memoryview(self._unsent)[rest:]
-            return 0
-        self._unsent = b""
-        accepted = 0
-        for frame in frames:
-            if rest == 0:
-                return accepted
-            head, data, end = frame
-            accepted += len(data)
-            rest -= len(head) + len(data) + len(end)
-            if rest < 0:
-                self._unsent = b"".join(frame)[rest:]
-                return accepted
-        if tail:
-            self._unsent = tail[rest:]
-            self._tail = b""
-        return accepted
+    def _send_frame(self, frame: Bytes, *, is_lent: bool) -> bool:
+        """Send `frame`, which is accepted if the transport takes a byte of it."""
+        head = b"%x\r\n" % len(frame)
+        unsent = self._unsent
+        if unsent:
+            pieces = (*unsent, head, frame, b"\r\n")
+            taken = self._transport.send_some(*pieces)
+        else:
+            pieces = (head, frame, b"\r\n")
+            taken = self._transport.send_some(head, frame, b"\r\n")
+            if taken == len(head) + len(frame) + 2:  # as nearly always
+                return True
+        if taken <= sum(map(len, unsent)):
+            self._unsent = _after(taken, unsent)
+            return False
+        rest = _after(taken, pieces)
+        self._unsent = rest if is_lent or not rest else (b"".join(rest),)
+        return True
+
+
+def _after(taken: int, pieces: tuple[Bytes, ...]) -> tuple[Bytes, ...]:
+    """What is left of `pieces` without the first `taken` bytes."""
+    for index, piece in enumerate(pieces):
+        if taken < len(piece):
+            return (memoryview(piece)[taken:], *pieces[index + 1 :])
+        taken -= len(piece)
+    return ()

@@ -345,7 +345,7 @@ class Response:
         if start + len(view) < self._plain_until and view and total_size == self._total_size:
             # Nearly all chunks go this way, which saves a third of what is not the system call.
             await checkpoint_if_cancelled()
-            if self._send(view) == len(view) and not self._outgoing.blocked:
+            if self._send(view, is_lent=True) == len(view) and not self._outgoing.blocked:
                 return _SENT
         self._check_nobody_sends()
         self._sending = True
@@ -370,6 +370,7 @@ class Response:
                 await self._park_sending()
         finally:
             self._sending = False
+            self._outgoing.take_over()
         if result is _GONE:
             self._abort_was_told = True
         elif result is _SENT and self._head_started:
@@ -563,7 +564,7 @@ class Response:
             return _SENT
         self._start_unknown_length("send_chunk")
         if view or not self._has_body:
-            self._try_write(view)
+            self._try_write(view, is_lent=True)
         else:
             self._flush()
         if self.aborted:
@@ -572,7 +573,7 @@ class Response:
             return _DONE
         return _SENT if self._outgoing.is_flushed else _BLOCKED
 
-    def _try_write(self, view: bytes | memoryview) -> int:
+    def _try_write(self, view: bytes | memoryview, *, is_lent: bool = False) -> int:
         if not self._has_body:
             return len(view)
         if self._outgoing.queued:
@@ -580,7 +581,7 @@ class Response:
         if self._outgoing.queued:
             self._failed_try = self._failed_try or bool(view)
             return 0
-        return self._send(view)
+        return self._send(view, is_lent=is_lent) if view else 0
 
     def _start_unknown_length(self, method: str) -> None:
         self._check_unknown_length(method)
@@ -649,10 +650,10 @@ class Response:
         if self._ended and self._outgoing.is_flushed and not self._is_over:
             self._set_complete()
 
-    def _send(self, view: bytes | memoryview) -> int:
+    def _send(self, view: bytes | memoryview, *, is_lent: bool = False) -> int:
         """Send of `view` what goes now: its length is returned."""
         try:
-            accepted = self._outgoing.send(view)
+            accepted = self._outgoing.send(view, is_lent=is_lent)
         except trio.BrokenResourceError:
             self._abort(AbortReason.CLIENT_CLOSED)
             return 0

@@ -10,6 +10,8 @@ Linux only, from the root of a checkout, with nothing installed beyond what `tri
 
 - `chunks` streams a body of known length from memory to one client, and gives the CPU seconds that
   the server spends on a GiB.
+- `unknown` streams the same with an unknown length, chunked, in turns with a known one.
+- `uploads` sends a large request body that the server drops.
 - `requests` asks for 13 bytes over keep-alive connections, and gives the CPU microseconds that the
   server spends on each request.
 - `stalled` lets clients ask for a large stream and read nothing of it, and gives the memory that

@@ -1,9 +1,11 @@
 """The servers that are measured, by the scenarios that they offer.
 
-Paths, all for GET:
+Paths, for GET where nothing else is said:
 
 - `/stream/CHUNK/TOTAL`: `TOTAL` bytes, in sends of `CHUNK` bytes of one object that all share
   (`chunks`, `stalled`); `/own/CHUNK/TOTAL`: the same with an object for each response (`stalled`).
+- `/unknown/CHUNK/TOTAL`: the same as `/stream`, without telling the length (`unknown`).
+- `/upload`, by POST: read the body, and then answer as `/hello` (`uploads`).
 - `/hello`: `Hello, World!` (`requests`).
 - `/vanish/asleep/ID`, `/vanish/sending/ID` and `/vanish/state`: see `scenarios/vanish.py`.
 """
@@ -20,6 +22,10 @@ def _module(name: str, module: str, *offers: str) -> Server:
 
 SERVERS = (
     _module("bare epoll", "bare_epoll", "chunks"),
-    _module("bare trio + h11", "bare_trio_h11", "requests"),
-    _module("trio_stream", "trio_stream_app", "chunks", "requests", "stalled", "vanish"),
+    _module("bare trio + h11", "bare_trio_h11", "requests", "uploads"),
+    _module(
+        "trio_stream",
+        "trio_stream_app",
+        *("chunks", "unknown", "uploads", "requests", "stalled", "vanish"),
+    ),
 )

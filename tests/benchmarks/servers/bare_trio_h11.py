@@ -1,4 +1,4 @@
-"""What small requests cost with Trio and h11 alone, in the manner of h11's own example for Trio.
+"""What requests cost with Trio and h11 alone, in the manner of h11's own example for Trio.
 
 `receive_some` and h11's parser, then an event for the head, the body and the end, each sent with
 `send_all` as it comes. No routes, timeouts, limits or errors, and nobody watches the client.
@@ -24,12 +24,12 @@ async def main() -> None:
 
 
 async def serve(stream: trio.SocketStream) -> None:
-    """Answer each request with `BODY` until the client closes."""
+    """Drop the body of each request and answer with `BODY`, until the client closes."""
     connection = h11.Connection(h11.SERVER)
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive_some(16 * 1024))
+            connection.receive_data(await stream.receive_some(64 * 1024))
         elif isinstance(event, h11.EndOfMessage):
             await answer(stream, connection)
             connection.start_next_cycle()

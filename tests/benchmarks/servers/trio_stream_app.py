@@ -26,6 +26,24 @@ async def hello(res: Response, req: Request) -> None:
     res.end(b"Hello, World!")
 
 
+@app.post("/upload")
+async def upload(res: Response, req: Request) -> None:
+    """Receive the body, and answer with 13 bytes."""
+    async for _ in req.body:
+        pass
+    res.end(b"Hello, World!")
+
+
+@app.get("/unknown/:chunk/:total")
+async def unknown(res: Response, req: Request) -> None:
+    """Do as `stream`, without telling the length."""
+    chunk = make_chunk(int(req.params["chunk"]))
+    for _ in range(int(req.params["total"]) // len(chunk)):
+        ok, _ = await res.send_chunk(chunk)
+        if not ok:
+            break
+
+
 @app.get("/stream/:chunk/:total")
 async def stream(res: Response, req: Request) -> None:
     """Send one chunk, that all streams share, over and over."""
