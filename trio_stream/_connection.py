@@ -97,9 +97,13 @@ class Connection:
             await trio.lowlevel.checkpoint()
             return head
         while head is None and not self._protocol.client_has_closed:
-            self._protocol.receive_data(await self._transport.receive_some())
+            await self._receive_data()
             head = self._protocol.next_request()
         return head
+
+    async def _receive_data(self) -> None:
+        data = await self._transport.receive_some(self._protocol.read_size)
+        self._protocol.receive_data(data)
 
     async def _discard_request_body(self) -> bool:
         """Drop what the handler has not read of the request; whether its end was reached."""
@@ -107,7 +111,7 @@ class Connection:
             if self._protocol.discard_request_body():
                 with trio.move_on_after(self._config.linger_timeout):
                     while self._protocol.discard_request_body():
-                        self._protocol.receive_data(await self._transport.receive_some())
+                        await self._receive_data()
         except BadRequestError:
             return False  # the response is complete: there is no place for another answer
         return self._protocol.start_next_cycle()

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ._head import ResponseHead
 
 
+_HEAD_READ_SIZE = 16 * 1024
+_BODY_READ_SIZE = 64 * 1024
+
+
 class BadRequestError(Exception):
     """What the client sent is no HTTP/1.1 request: it gets an answer, and the connection closes.
 
@@ -36,19 +40,38 @@ class Protocol:
     """The server's side of one HTTP/1.1 connection."""
 
     def __init__(self, config: Config) -> None:
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=config.max_head_size)
         self._max_discarded_body = config.max_discarded_body
         self._max_head_size = config.max_head_size
+        self._h11 = self._new_parser()
         self._request: h11.Request | None = None
         self._body_is_wanted = False
         self._taken = 0
         self._discarded = 0
+        self._parsed = 0
+        # A body of known length needs no parser: when h11 has given all that came with the head,
+        # the rest goes past it, and the next request gets a new one.
+        self._missing: int | None = None
+        self._passing = b""
+        self._ahead = b""
 
     # Receiving the request...
 
     def receive_data(self, data: bytes) -> None:
-        """Take what the client sent; `b""` says that it has ended its stream."""
-        self._h11.receive_data(data)
+        """Take what the client sent; `b""` says that it has ended its stream.
+
+        Raises:
+          BadRequestError: That was in the middle of a body of known length.
+        """
+        if self._missing is None:
+            self._h11.receive_data(data)
+            return
+        if not data:
+            raise BadRequestError(f"the body ended {self._missing} bytes early", 400)
+        if len(data) > self._missing:
+            self._ahead += data[self._missing :]
+            data = data[: self._missing]
+        self._missing -= len(data)
+        self._passing += data
 
     def next_request(self) -> h11.Request | None:
         """The next request's head; `None` while it has not been received whole.
@@ -77,7 +100,14 @@ class Protocol:
     @property
     def request_is_incomplete(self) -> bool:
         """Whether some of the request's body has not been received, or not been taken."""
+        if self._missing is not None:
+            return self._missing > 0
         return self._h11.their_state is h11.SEND_BODY
+
+    @property
+    def read_size(self) -> int:
+        """How many bytes to receive at a time."""
+        return _BODY_READ_SIZE if self._body_is_wanted else _HEAD_READ_SIZE
 
     def continue_request(self) -> bytes:
         """What must be sent before the client sends the body: usually nothing.
@@ -98,16 +128,32 @@ class Protocol:
           BadRequestError: The body is malformed, or ended early.
         """
         self._body_is_wanted = True
+        data = self._take_body()
+        self._taken += len(data or b"")
+        return data
+
+    def _take_body(self) -> bytes | None:
+        if self._missing is not None:
+            data, self._passing = self._passing, b""
+            return data or (None if self._missing else b"")
         pieces: list[bytes] = []
         while self._h11.their_state in (h11.SEND_BODY, h11.ERROR):
             event = self._next_event()
             if event is h11.NEED_DATA and not pieces:
+                if (length := self._request_length) is not None:
+                    self._missing = length - self._parsed
                 return None
             if not isinstance(event, h11.Data):
                 break
             pieces.append(event.data)
-            self._taken += len(event.data)
+            self._parsed += len(event.data)
         return b"".join(pieces)
+
+    @property
+    def _request_length(self) -> int | None:
+        """What `Content-Length` says; h11 has checked it."""
+        assert self._request is not None
+        return next((int(v) for n, v in self._request.headers if n == b"content-length"), None)
 
     # Sending the response...
 
@@ -196,39 +242,51 @@ class Protocol:
         """
         while (
             self._h11.our_state is h11.DONE
-            and self._h11.their_state is h11.SEND_BODY
+            and self.request_is_incomplete
             and self._can_reach_next_request()
         ):
-            event = self._next_event()
-            if event is h11.NEED_DATA:
+            data = self._take_body()
+            if data is None:
                 return True
-            if isinstance(event, h11.Data):
-                self._discarded += len(event.data)
+            self._discarded += len(data)
         return False
 
     def start_next_cycle(self) -> bool:
         """Whether the connection can serve another request; if so, it is ready for it."""
-        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+        if self._h11.our_state is not h11.DONE or self._discarded > self._max_discarded_body:
             return False
-        self._h11.start_next_cycle()
+        if self._missing == 0:
+            self._h11 = self._new_parser()
+            if self._ahead:  # empty data would say that the client has ended its stream
+                self._h11.receive_data(self._ahead)
+        elif self._h11.their_state is h11.DONE:
+            self._h11.start_next_cycle()
+        else:
+            return False
         self._request = None
         self._body_is_wanted = False
         self._taken = 0
         self._discarded = 0
+        self._parsed = 0
+        self._missing = None
+        self._ahead = b""
         return True
 
     def _can_reach_next_request(self) -> bool:
         """Whether the end of this one will be received, as far as can be told now."""
         if self._h11.their_state is h11.ERROR:
             return False
-        if self._request is None or self._h11.their_state is not h11.SEND_BODY:
+        if self._request is None or not self.request_is_incomplete:
             return True
         if self._body_is_wanted and self._h11.our_state is not h11.DONE:
             return True  # the handler is reading it
         if self._h11.they_are_waiting_for_100_continue:
             return False  # it may send the body or not: nobody could tell the next request from it
-        length = next((int(v) for n, v in self._request.headers if n == b"content-length"), 0)
-        return max(length - self._taken, self._discarded) <= self._max_discarded_body
+        to_come = (self._request_length or 0) - self._taken
+        return max(to_come, self._discarded) <= self._max_discarded_body
+
+    def _new_parser(self) -> h11.Connection:
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_head_size)
 
     def _send_event(self, event: h11.Event) -> bytes:
         data = self._h11.send(event)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ._protocol import Protocol
     from ._transport import Transport
 
-_READ_SIZE = 64 * 1024
-
 
 class BufferedBody(trio.abc.ReceiveStream):
     """A body that comes in pieces of any size, and is taken in pieces of any other."""
@@ -111,7 +109,7 @@ class RequestBody(BufferedBody):
         self._send_interim(self._protocol.continue_request())
         while not (self._received or self._at_end):
             try:
-                data = await self._transport.receive_some(_READ_SIZE)
+                data = await self._transport.receive_some(self._protocol.read_size)
             except trio.BrokenResourceError:
                 self._transport.on_hang_up(reset=True)
                 data = b""
