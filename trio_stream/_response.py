@@ -563,15 +563,18 @@ class Response:
             self._check_unknown_length("send_chunk")
             return _SENT
         self._start_unknown_length("send_chunk")
-        if view or not self._has_body:
-            self._try_write(view, is_lent=True)
+        accepted = 0
+        if view:
+            accepted = self._try_write(view, is_lent=True)
         else:
             self._flush()
         if self.aborted:
             return _GONE
         if not self._has_body:
             return _DONE
-        return _SENT if self._outgoing.is_flushed else _BLOCKED
+        if accepted < len(view) or not self._outgoing.is_flushed:
+            return _BLOCKED
+        return _SENT
 
     def _try_write(self, view: bytes | memoryview, *, is_lent: bool = False) -> int:
         if not self._has_body:
