@@ -13,9 +13,10 @@ import struct
 from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from unittest.mock import patch
 
+import h11
 import trio
 
 from trio_stream import App, Server, Stats, _server
@@ -171,3 +172,48 @@ async def start_server(nursery: trio.Nursery, app: App, *, epoll: bool = True) -
     with patch.object(_server, "HAVE_EPOLL", epoll and HAVE_EPOLL):
         server: Server = await nursery.start(lambda **kw: app.serve(port=0, **kw))
     return server
+
+
+class Decoded(NamedTuple):
+    """A response as h11 reads it.
+
+    Attributes:
+      chunks: The sizes in the framing of its body; empty if it is not chunked.
+      is_whole: Whether its end was received.
+    """
+
+    status: int
+    fields: list[tuple[bytes, bytes]]
+    body: bytes
+    chunks: list[int]
+    trailers: list[tuple[bytes, bytes]]
+    is_whole: bool
+
+
+def decode(data: bytes, *, method: str = "GET", at_eof: bool = False) -> tuple[Decoded, bytes]:
+    """The first response in `data`, and what follows it."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    if at_eof:
+        client.receive_data(b"")
+    head = client.next_event()
+    assert isinstance(head, h11.Response), head
+    body = bytearray()
+    chunks: list[int] = []
+    trailers: list[tuple[bytes, bytes]] = []
+    while isinstance(event := client.next_event(), h11.Data):
+        body += event.data
+        if event.chunk_start or not chunks:
+            chunks.append(0)
+        chunks[-1] += len(event.data)
+    is_whole = isinstance(event, h11.EndOfMessage)
+    if isinstance(event, h11.EndOfMessage):
+        trailers = list(event.headers.raw_items())
+    is_chunked = (b"transfer-encoding", b"chunked") in list(head.headers)
+    fields = [(name, value) for name, value in head.headers.raw_items() if name != b"Date"]
+    decoded = Decoded(
+        head.status_code, fields, bytes(body), chunks if is_chunked else [], trailers, is_whole
+    )
+    return decoded, client.trailing_data[0]
