@@ -69,6 +69,40 @@ async def test_callback_example_sends(namespace: dict[str, Any]) -> None:
         assert await (await client.get("/callbacks")).read() == bytes(10_000_000)
 
 
+async def test_examples_of_unknown_length_tick(
+    namespace: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    exec(compile(block("unknown"), "README.md", "exec"), namespace)
+    async with open_client(namespace["app"]) as client:
+        response = await client.get("/ticks")
+        assert await response.read() == b"tick 0\ntick 1\ntick 2\n"
+        assert trio.current_time() == pytest.approx(3)
+        response = await client.get("/clock")
+        assert response.headers["Content-Type"] == "text/event-stream"
+        events = b"".join(b"id: %d\ndata: tick %d\n\n" % (n, n) for n in range(3))
+        assert await response.read() == events
+
+
+async def test_receiving_examples_receive(namespace: dict[str, Any]) -> None:
+    exec(compile(block("receiving"), "README.md", "exec"), namespace)
+    async with open_client(namespace["app"]) as client:
+        response = await client.request("POST", "/echo", body=pattern(50_000))
+        assert await response.read() == pattern(50_000)
+        response = await client.request("POST", "/sum", body=b"[1, 2, 3]")
+        assert await response.read() == b"6"
+        response = await client.request("POST", "/sum", body=b"[1, 2, ")
+        assert (response.status_code, await response.read()) == (400, b"Bad Request\n")
+        response = await client.request(
+            "POST",
+            "/upload",
+            headers=[("Content-Type", "multipart/form-data; boundary=limit")],
+            body=b"--limit\r\n"
+            b'Content-Disposition: form-data; name="a"; filename="b.txt"\r\n\r\n'
+            b"hello\r\n--limit--\r\n",
+        )
+        assert await response.read() == b"a: b.txt, 5 bytes\n"
+
+
 async def test_progress_example_goes_on(
     namespace: dict[str, Any], autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:

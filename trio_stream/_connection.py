@@ -73,7 +73,7 @@ class Connection:
                 while await self._serve_request():
                     pass
             if not self._client_is_lost:
-                await self._transport.finish()
+                await self._transport.finish(peer_is_sending=self._protocol.request_is_incomplete)
         except trio.BrokenResourceError:
             pass  # the client has gone between two responses: nobody to tell
         finally:

@@ -62,6 +62,8 @@ class Transport(ABC):
       scheme: `"http"` or `"https"`.
     """
 
+    _eof_is_close = False  # for a stream that has no half-close, such as TLS
+
     def __init__(
         self,
         config: Config,
@@ -120,13 +122,18 @@ class Transport(ABC):
     def reset(self) -> None:
         """Throw away what the peer has not taken: closing will reset the connection."""
 
-    async def finish(self) -> None:
+    async def finish(self, *, peer_is_sending: bool = False) -> None:
         """End the stream and wait a while for the peer to do the same (RFC 9112 section 9.6).
 
         Closing at once while bytes of the peer are unread would reset the connection, and the peer
         might lose what it has not read yet.
+
+        Args:
+          peer_is_sending: There is more to come of the peer, as far as is known.
         """
         try:
+            if peer_is_sending and self._eof_is_close:
+                await self._linger()
             await self.send_eof()
             await self._linger()
         except trio.BrokenResourceError:
@@ -248,6 +255,7 @@ class StreamTransport(Transport):
             scheme="https" if isinstance(stream, trio.SSLStream) else "http",
         )
         self._stream = stream
+        self._eof_is_close = not isinstance(stream, trio.abc.HalfCloseableStream)
         self._start_soon = start_soon
         self._stall_timeout = config.stall_timeout
         self._size = config.stream_buffer_size
@@ -301,10 +309,11 @@ class StreamTransport(Transport):
                 raise trio.BrokenResourceError("the client has stopped reading")
         if self._broken:
             raise trio.BrokenResourceError("the stream is broken")
-        if isinstance(self._stream, trio.abc.HalfCloseableStream):
-            await self._stream.send_eof()
-        else:
+        if self._eof_is_close:
             await self._stream.aclose()
+        else:
+            assert isinstance(self._stream, trio.abc.HalfCloseableStream)
+            await self._stream.send_eof()
 
     def reset(self) -> None:
         self._broken = True
