@@ -47,8 +47,14 @@ def test_it_can_be_run_as_a_script(name: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", NAMES)
 async def test_what_it_says_to_try_is_answered(name: str) -> None:
     example = run_example(name)
-    targets = re.findall(r"http://127\.0\.0\.1:8000(/[^\s\"]*)", example["__doc__"])
-    assert targets
+    lines = [
+        line
+        for line in example["__doc__"].splitlines()
+        if not re.search(r"--(data|form|upload)|UPSTREAM|song\.wav http://127", line)
+        or name == "song"
+    ]
+    targets = re.findall(r"http://127\.0\.0\.1:8000(/[^\s\"]*)", "\n".join(lines))
+    assert targets or name in ("echo", "relay")
     for target in targets:
         async with open_client(example["app"]) as client:
             assert (await client.get(target)).status_code == 200

@@ -1,0 +1,87 @@
+"""A reverse proxy: streams requests to another server, and its answers back, with httpx.
+
+Back-pressure runs from end to end: a client that does not read stops the other server, and one that
+goes cancels the request there. Needs httpx: pip install httpx. Try, with the song as the other
+server:
+
+    python -m trio_stream song --port 8001
+    UPSTREAM=http://127.0.0.1:8001 python -m trio_stream relay
+    curl --limit-rate 500k --output song.wav http://127.0.0.1:8000/song.wav
+"""
+
+import os
+from collections.abc import AsyncIterator
+
+import httpx
+
+from trio_stream import App, Request, Response
+
+UPSTREAM = os.environ.get("UPSTREAM", "http://127.0.0.1:8001")
+NOBODY_WAITS_LONGER = httpx.Timeout(10, read=60)
+
+# They are about one connection, and not for the next (RFC 9110 section 7.6.1).
+HOP_BY_HOP = {
+    *("connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"),
+    *("host", "expect", "date", "content-length"),  # and these are told anew
+}
+
+app = App()
+
+
+def end_to_end(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    named = {
+        token.strip().lower()
+        for name, value in fields
+        if name.lower() == "connection"
+        for token in value.split(",")
+    }
+    return [(name, value) for name, value in fields if name.lower() not in HOP_BY_HOP | named]
+
+
+async def pieces(req: Request) -> AsyncIterator[bytes]:
+    async for data in req.body:
+        yield bytes(data)
+
+
+@app.any("/*")
+async def relay(res: Response, req: Request) -> None:
+    fields = end_to_end(list(req.headers.items()))
+    length = req.headers.get("Content-Length")
+    has_body = length is not None or "Transfer-Encoding" in req.headers
+    if length is not None:
+        fields.append(("Content-Length", length))
+    fields.append(("Via", "1.1 trio_stream"))
+    async with httpx.AsyncClient(timeout=NOBODY_WAITS_LONGER, trust_env=False) as client:
+        request = client.build_request(
+            req.method,
+            f"{UPSTREAM}{req.target}",
+            headers=fields,
+            content=pieces(req) if has_body else None,
+        )
+        try:
+            answer = await client.send(request, stream=True)
+        except httpx.TimeoutException:
+            res.write_status(504).end("The other server is too slow.\n")
+            return
+        except httpx.TransportError as exc:
+            res.write_status(502).end(f"The other server does not answer: {exc}\n")
+            return
+        try:
+            await send_answer(res, answer)
+        finally:
+            await answer.aclose()
+
+
+async def send_answer(res: Response, answer: httpx.Response) -> None:
+    res.write_status(answer.status_code)
+    for name, value in end_to_end(answer.headers.multi_items()):
+        res.write_header(name, value)
+    length = answer.headers.get("Content-Length")
+    if length == "0" or answer.status_code in (204, 304):
+        res.end_without_body()
+    else:
+        await res.send_from(answer.aiter_raw(), None if length is None else int(length))
+
+
+if __name__ == "__main__":
+    app.run(port=8000)
