@@ -22,6 +22,9 @@ class ChunkSender(Protocol):
     @property
     def aborted(self) -> bool: ...
 
+    @property
+    def _drops_body(self) -> bool: ...
+
     async def send_chunk(self, data: Buffer, total_size: int | None) -> tuple[bool, bool]: ...
 
     async def drain(self) -> None: ...
@@ -29,6 +32,8 @@ class ChunkSender(Protocol):
     async def _wait_writable(self) -> None: ...
 
     def _end_stream(self, total_size: int | None) -> None: ...
+
+    def _cut_stream(self) -> None: ...
 
 
 class BodyStream(trio.abc.SendStream):
@@ -48,6 +53,8 @@ class BodyStream(trio.abc.SendStream):
         """Send all of `data`."""
         with self._call_under_way():
             await trio.lowlevel.checkpoint()
+            if self._response._drops_body:  # for a HEAD: a stream can't say that it is done
+                return
             ok, _ = await self._response.send_chunk(data, self._total_size)
             if not ok:
                 raise ClientGoneError("sending failed: the client has gone")
@@ -70,6 +77,7 @@ class BodyStream(trio.abc.SendStream):
         if self._call is not None:
             self._call.cancel()
             was_closed = True
+        self._response._cut_stream()  # unless it is ended below
         await trio.lowlevel.checkpoint()
         if not was_closed:
             self._response._end_stream(self._total_size)

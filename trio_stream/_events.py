@@ -26,7 +26,9 @@ class EventSender(Protocol):
 
     async def send_chunk(self, data: bytes) -> object: ...
 
-    def _start_stream(self) -> bool: ...
+    async def drain(self) -> None: ...
+
+    def _start_stream(self, method: str) -> bool: ...
 
     def _send_aside(self, data: bytes) -> None: ...
 
@@ -41,6 +43,7 @@ class EventStream:
     def __init__(self, response: EventSender) -> None:
         self._response = response
         self._last_sent = trio.current_time()
+        self._sending = False
 
     async def send(
         self,
@@ -86,22 +89,30 @@ class EventStream:
         await self._send("".join(f": {line}\n" for line in _LINE_END.split(text)))
 
     async def _send(self, lines: str) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending an event")
         data = f"{lines}\n".encode()
-        start = self._response.get_write_offset()
+        self._sending = True
         try:
-            await self._response.send_chunk(data)
+            await self._response.drain()  # what is queued would count in the offset
+            start = self._response.get_write_offset()
+            try:
+                await self._response.send_chunk(data)
+            finally:
+                # When this is cancelled, the next event must not begin within this one.
+                if sent := self._response.get_write_offset() - start:
+                    self._response._send_aside(data[sent:])
         finally:
-            # When this is cancelled, the next event must not begin within this one.
-            if sent := self._response.get_write_offset() - start:
-                self._response._send_aside(data[sent:])
-        self._last_sent = trio.current_time()
+            self._sending = False
+            self._last_sent = trio.current_time()
         await trio.lowlevel.checkpoint()  # the block is being cancelled if the client has gone
 
     async def _keep_alive(self, seconds: float) -> None:
         while True:
             await trio.sleep_until(self._last_sent + seconds)
             if trio.current_time() >= self._last_sent + seconds:
-                self._response._send_aside(b":\n\n")
+                if not self._sending:  # or it would come within an event
+                    self._response._send_aside(b":\n\n")
                 self._last_sent = trio.current_time()
 
 
@@ -113,7 +124,7 @@ async def open_event_stream(response: EventSender, keep_alive: float) -> AsyncIt
     response.write_header("Content-Type", "text/event-stream")
     response.write_header("Cache-Control", "no-store")
     response.write_header("X-Accel-Buffering", "no")  # or nginx would collect events
-    has_body = response._start_stream()
+    has_body = response._start_stream("events")
     stream = EventStream(response)
     with response._cancelled_by_abort() as scope:
         if not has_body:

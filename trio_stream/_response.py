@@ -101,6 +101,7 @@ class Response:
         self._has_body = True
         self._outgoing = Outgoing(transport, stats)
         self._ended = False  # the handler has given all; what is left is outgoing
+        self._is_cut = False  # a stream of the body was closed by force
         self._complete = False
         self._abort_reason: AbortReason | None = None
         self._abort_was_told = False
@@ -255,8 +256,9 @@ class Response:
         if self._has_body:
             self._outgoing.queue(view)
         self._flush()
-        self._failed_try = not self._outgoing.is_flushed
-        return not (self._failed_try or self.aborted)
+        is_flushed = self._outgoing.is_flushed
+        self._failed_try = self._failed_try or not is_flushed
+        return is_flushed and not self.aborted
 
     def end(
         self,
@@ -356,7 +358,7 @@ class Response:
                 await cancel_shielded_checkpoint()
             if self._abort_reason is None or self._abort_was_told:
                 await checkpoint_if_cancelled()
-            while self._outgoing.queued and not self._is_over:
+            while self._outgoing.queued and not (self._ended or self._is_over):
                 await self._park_sending()
                 start = self._outgoing.offset
             while True:
@@ -407,6 +409,11 @@ class Response:
                     result = await self.send_chunk(data, total_size)
                     if not result.ok or result.done:
                         break
+        if not (self._head_started or self._is_over):  # there was nothing in it, and that is all
+            if total_size is None:
+                self._start_stream("send_from")
+            else:
+                result = self._try_end(b"", total_size)
         await checkpoint()
         return _GONE if self.aborted else result
 
@@ -414,7 +421,7 @@ class Response:
         """The body as a `trio.abc.SendStream`, for any code that writes to one.
 
         Closing it ends the body; leaving its `async with` block by an exception does not, so that
-        the client sees the cut.
+        the client sees the cut, even if the handler then returns: only `end` could still mend it.
 
         Args:
           total_size: The length of the whole body in bytes; `None` if it is not known.
@@ -584,7 +591,10 @@ class Response:
         if self._outgoing.queued:
             self._failed_try = self._failed_try or bool(view)
             return 0
-        return self._send(view, is_lent=is_lent) if view else 0
+        if view:
+            return self._send(view, is_lent=is_lent)
+        self._flush()  # the head, which nobody would wait for
+        return 0
 
     def _start_unknown_length(self, method: str) -> None:
         self._check_unknown_length(method)
@@ -604,14 +614,15 @@ class Response:
         if self._has_body:
             self._outgoing.queue(view)
         if self._total_size is None:
-            self._outgoing.finish(self._protocol.finish_chunks(trailers))
+            tail = self._protocol.finish_chunks(trailers if self._has_body else ())
+            self._outgoing.finish(tail)
         self._flush()
 
-    def _start_stream(self) -> bool:
+    def _start_stream(self, method: str) -> bool:
         """Send the head of a body of unknown length; whether there will be a body."""
         self._check_nobody_sends()
         if self._abort_reason is None:
-            self._start_unknown_length("events")
+            self._start_unknown_length(method)
             self._flush()
         return self._has_body
 
@@ -625,6 +636,15 @@ class Response:
             self._end(b"")
         else:
             self._try_end(b"", total_size)
+
+    def _cut_stream(self) -> None:
+        """Have the body end with `end` only, and be incomplete if the handler returns instead."""
+        self._is_cut = True
+
+    @property
+    def _drops_body(self) -> bool:
+        """Whether all is done, and whatever the handler still sends of the body goes nowhere."""
+        return self._ended and not self._has_body
 
     def _send_aside(self, data: bytes) -> None:
         """Send all of `data`, of a body of unknown length that has begun, now or later."""
@@ -786,7 +806,7 @@ class Response:
             return True
         if not self._head_started:
             return False
-        if self._total_size is None:
+        if self._total_size is None and not self._is_cut:
             self._end(b"")
         else:
             self._abort(AbortReason.INCOMPLETE)

@@ -278,6 +278,8 @@ class _MemoryTransport(Transport):
             self.on_hang_up(reset=True)
         elif len(self.to_client) < self.window:
             self.on_writable()
+        else:
+            self._blocked = True  # so that it is told as soon as there is room
 
     async def send_eof(self) -> None:
         await trio.lowlevel.checkpoint()
