@@ -789,6 +789,8 @@ class Response:
         if self._head_started:
             self._abort(AbortReason.HANDLER_ERROR)
             return
+        # Nobody will read on.
+        self._close = self._close or self._protocol.request_is_incomplete
         self._head = ResponseHead(status)
         self._head.write_header("Content-Type", "text/plain; charset=utf-8")
         self._total_size = None
