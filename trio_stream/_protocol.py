@@ -87,7 +87,8 @@ class Protocol:
         # h11 looks at its limit only when it needs more data.
         if (size := before - len(self._h11.trailing_data[0])) > self._max_head_size:
             raise BadRequestError(f"a head of {size} bytes", 431)
-        _check_request(event)
+        if not _check_request(event):
+            self._next_event()  # the end, so that it is known to be complete
         return event
 
     @property
@@ -300,13 +301,14 @@ class Protocol:
             raise BadRequestError(str(exc), exc.error_status_hint) from exc
 
 
-def _check_request(request: h11.Request) -> None:
-    """Refuse what h11 lets pass."""
+def _check_request(request: h11.Request) -> bool:
+    """Refuse what h11 lets pass; whether there is a body, even an empty one."""
     if not request.http_version.startswith(b"1."):  # RFC 9110 section 15.6.6
         raise BadRequestError(f"HTTP/{request.http_version.decode()} is not spoken here", 505)
     names = {name for name, _ in request.headers}
     if names >= {b"transfer-encoding", b"content-length"}:  # RFC 9112 section 6.1
         raise BadRequestError("both Transfer-Encoding and Content-Length", 400)
+    return not names.isdisjoint({b"transfer-encoding", b"content-length"})
 
 
 def split_target(method: str, target: str) -> tuple[str, str]:
