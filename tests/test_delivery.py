@@ -15,12 +15,13 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+import h11
 import pytest
 import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from tests.clients import LARGEST_CHUNK, BodyCheck, Bursts, body, download
-from tests.harness import get, start_server
+from tests.harness import connect, get, start_server
 from trio_stream import App, Config
 from trio_stream.testing import open_client
 
@@ -40,6 +41,15 @@ CASES = [
 ]
 
 
+UNKNOWN_WAYS = ("send_chunk", "try_write", "write", "stream", "all")
+UNKNOWN_CASES = [
+    (way, chunk)
+    for way in UNKNOWN_WAYS
+    for chunk in (1, 1000, 64 * 1024, 1024 * 1024)
+    if way != "write" or chunk < 10**6
+]
+
+
 def body_size(chunk_size: int) -> int:
     """How much one client downloads: never whole chunks, and some of each size."""
     if chunk_size == 1:
@@ -47,6 +57,13 @@ def body_size(chunk_size: int) -> int:
     if LARGE:
         return 1024 * 1024 * 1024 + 3
     return 20_000_003 if chunk_size == LARGEST_CHUNK else 4_000_003
+
+
+def unknown_size(chunk_size: int) -> int:
+    """The same for a body of unknown length, which has more ways to be sent."""
+    if LARGE:
+        return body_size(chunk_size)
+    return {1: 5_003, 1024 * 1024: 1_500_003}.get(chunk_size, 300_003)
 
 
 @pytest.fixture(params=[True, False], ids=["epoll", "no-epoll"])
@@ -68,6 +85,7 @@ def make_app(config: Config | None = None) -> App:
     app.get("/try_end_and_end/:chunk/:size", with_try_end_and_end)
     app.get("/end/:chunk/:size", with_end)
     app.get("/all/:seed/:size", with_all_of_them)
+    app.get("/chunks/:way/:chunk/:size", of_unknown_length)
     return app
 
 
@@ -129,6 +147,28 @@ async def with_all_of_them(res: Response, req: Request) -> None:
             await res.drain()
             done = True
     assert res.get_write_offset() == size
+
+
+async def of_unknown_length(res: Response, req: Request) -> None:
+    chunk, size = int(req.params["chunk"]), int(req.params["size"])
+    stream = res.body_stream()
+    rng = random.Random(size)
+    for start in range(0, size, chunk):
+        piece = body(start, min(chunk, size - start))
+        way = req.params["way"]
+        if way == "all":
+            way = rng.choice(UNKNOWN_WAYS[:-1] if chunk < 10**6 else UNKNOWN_WAYS[:2])
+        if way == "send_chunk":
+            assert await res.send_chunk(piece) == (True, False)
+        elif way == "stream":
+            await stream.send_all(piece)
+        elif way == "try_write":
+            await res.drain()  # of what was written
+            while not res.try_write(piece[res.get_write_offset() - start :]).ok:
+                await until_writable(res)
+        elif not res.write(piece):
+            await res.drain()
+        assert res.get_write_offset() == start + len(piece)
 
 
 async def until_writable(res: Response) -> None:
@@ -218,14 +258,60 @@ async def test_the_least_room(epoll: bool, way: str, nursery: trio.Nursery) -> N
     assert server.stats.aborts.total() == 0
 
 
+@pytest.mark.parametrize(("way", "chunk"), UNKNOWN_CASES)
+async def test_unknown_length_to_bursty_clients(
+    app: App, epoll: bool, way: str, chunk: int, nursery: trio.Nursery
+) -> None:
+    """One that takes all there is, and one that has little room and reads as it likes."""
+    server = await start_server(nursery, app, epoll=epoll)
+    size = unknown_size(chunk)
+
+    async def start_client(bursts: Bursts | None, receive_buffer: int | None) -> None:
+        target = f"/chunks/{way}/{chunk}/{size}"
+        async with await connect(server.port, receive_buffer=receive_buffer) as stream:
+            await stream.send_all(get(target, "Connection: close"))
+            await check_chunks(stream, size, bursts)
+
+    with trio.fail_after(TIMEOUT):
+        async with trio.open_nursery() as clients:
+            clients.start_soon(start_client, None, None)
+            clients.start_soon(start_client, Bursts(chunk), 4096 if chunk < 10**6 else 65536)
+    assert server.stats.body_bytes_sent == 2 * size
+    assert server.stats.aborts.total() == 0
+
+
+@pytest.mark.parametrize("way", UNKNOWN_WAYS)
+async def test_unknown_length_in_the_least_room(
+    epoll: bool, way: str, nursery: trio.Nursery
+) -> None:
+    app = make_app(Config(notsent_lowat=1, stream_buffer_size=50, send_budget=1))
+    server = await start_server(nursery, app, epoll=epoll)
+
+    async def start_client(chunk: int) -> None:
+        async with await connect(server.port) as stream:
+            await stream.send_all(get(f"/chunks/{way}/{chunk}/1003", "Connection: close"))
+            await check_chunks(stream, 1003, None)
+
+    with trio.fail_after(TIMEOUT):
+        async with trio.open_nursery() as clients:
+            for chunk in (1, 7, 50, 1000):
+                clients.start_soon(start_client, chunk)
+    assert server.stats.body_bytes_sent == 4 * 1003
+    assert server.stats.aborts.total() == 0
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, *(f"chunks/{way}" for way in UNKNOWN_WAYS)])
 async def test_curl(app: App, epoll: bool, way: str, nursery: trio.Nursery) -> None:
     """All sizes of chunks one after the other, on one connection."""
     server = await start_server(nursery, app, epoll=epoll)
-    targets = {
-        f"/{way}/{chunk}/{body_size(chunk)}": body_size(chunk) for w, chunk in CASES if w == way
-    }
+    cases = [(f"/{way}/{chunk}", body_size(chunk)) for w, chunk in CASES if w == way]
+    cases += [
+        (f"/{way}/{chunk}", unknown_size(chunk))
+        for w, chunk in UNKNOWN_CASES
+        if f"chunks/{w}" == way
+    ]
+    targets = {f"{path}/{size}": size for path, size in cases}
     urls = [f"http://127.0.0.1:{server.port}{target}" for target in targets]
     with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as processes:
@@ -342,6 +428,26 @@ async def test_a_complete_answer_has_no_timer(autojump_clock: trio.testing.MockC
                 received += await client.receive_some()
         assert received[received.index(b"\r\n\r\n") + 4 :] == body(0, size)
         nursery.cancel_scope.cancel()
+
+
+async def check_chunks(stream: trio.SocketStream, size: int, bursts: Bursts | None) -> None:
+    """Check one answer with a chunked body, and the FIN after it."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    client.send(h11.EndOfMessage())
+    check = BodyCheck()
+    while not isinstance(event := client.next_event(), h11.EndOfMessage):
+        if isinstance(event, h11.Data):
+            check.feed(event.data)
+        elif isinstance(event, h11.Response):
+            assert event.status_code == 200
+            assert (b"transfer-encoding", b"chunked") in list(event.headers)
+        else:
+            max_bytes = await bursts.next_size() if bursts else 262144
+            client.receive_data(await stream.receive_some(max_bytes))
+    assert check.size == size
+    assert client.trailing_data[0] == b""
+    assert await stream.receive_some() == b""
 
 
 async def check_bodies(stream: trio.abc.ReceiveStream, sizes: list[int]) -> None:
