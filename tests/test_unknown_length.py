@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+from trio.testing import assert_checkpoints, lockstep_stream_pair, wait_all_tasks_blocked
 
 from tests.clients import Told
 from tests.harness import decode, get, open_peer, pattern, without_date
@@ -515,3 +515,39 @@ async def test_two_senders_at_once_are_busy(kind: Kind) -> None:
         await checked.wait()  # nothing is read until then
         decoded, _ = decode(await peer.receive_until_eof())
         assert (decoded.body, decoded.is_whole) == (pattern(3_000_000), True)
+
+
+async def test_room_is_told_of_a_buffer_that_was_full_when_the_handler_was_registered() -> None:
+    responses = Told[Response]()
+    offsets = Told[int]()
+    size = 1000
+
+    def handler(res: Response, _: Request) -> None:
+        responses.tell(res.on_aborted(lambda _: None))
+
+    app = app_with(handler, config=Config(stream_buffer_size=size))
+    client, stream = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.serve_stream, stream)
+        await client.send_all(get("/"))
+        res = await responses.next()
+        assert res.try_write(pattern(5000)) == (True, 5000)
+        assert res.try_write(b"more") == (False, 0)
+        received = bytearray()
+        while not (res._outgoing.is_flushed and res._transport.unsent() == 0):
+            received += await client.receive_some()
+            await wait_all_tasks_blocked()
+        # There was room, and nobody to tell. Now there is none, though all has gone.
+        assert res.try_write(bytes(size - 7)) == (True, size - 7)
+        assert res._transport.unsent() == size
+        res.on_writable(lambda _, offset: offsets.tell(offset))
+        await wait_all_tasks_blocked()
+        assert offsets.take_all() == []
+        received += await client.receive_some()
+        await wait_all_tasks_blocked()
+        assert offsets.take_all() == [5000 + size - 7]
+        res.end()
+        while not received.endswith(TAIL):
+            received += await client.receive_some()
+        assert decode(bytes(received))[0].body == pattern(5000) + bytes(size - 7)
+        nursery.cancel_scope.cancel()

@@ -326,6 +326,8 @@ class StreamTransport(Transport):
             self.on_hang_up(reset=True)
         elif len(self._unsent) < self._size:
             self.on_writable()
+        else:
+            self._blocked = True  # so that it is told as soon as there is room
 
     async def _drain_send_buffer(self) -> None:
         while True:
