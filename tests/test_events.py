@@ -149,6 +149,25 @@ async def test_keep_alive_must_be_a_time(keep_alive: float) -> None:
     )
 
 
+async def test_comments_do_not_pile_up_for_a_client_that_stalls(autojump_clock: object) -> None:
+    async def handler(res: Response, _: Request) -> None:
+        async with res.events(keep_alive=1):
+            await trio.sleep_forever()
+
+    app = App(config=Config(stall_timeout=math.inf))
+    app.get("/", handler)
+    async with open_client(app, window=300) as client:
+        await client.send_all(get("/"))
+        await trio.sleep(1000)
+        client.window = 10_000
+        await wait_all_tasks_blocked()
+        received = await client.receive_some()
+    comments = received.partition(b"\r\n\r\n")[2]
+    assert len(received) <= 300 + len(b"3\r\n:\n\n\r\n")
+    assert comments == b"3\r\n:\n\n\r\n" * (len(comments) // 8)
+    assert len(comments) >= 16
+
+
 async def test_send_is_a_checkpoint() -> None:
     async def send(events: EventStream) -> None:
         with assert_checkpoints():

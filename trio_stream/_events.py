@@ -30,7 +30,7 @@ class EventSender(Protocol):
 
     def _start_stream(self, method: str) -> bool: ...
 
-    def _send_aside(self, data: bytes) -> None: ...
+    def _send_aside(self, data: bytes, *, if_flushed: bool = False) -> None: ...
 
     def _end_stream(self, total_size: int | None) -> None: ...
 
@@ -112,7 +112,7 @@ class EventStream:
             await trio.sleep_until(self._last_sent + seconds)
             if trio.current_time() >= self._last_sent + seconds:
                 if not self._sending:  # or it would come within an event
-                    self._response._send_aside(b":\n\n")
+                    self._response._send_aside(b":\n\n", if_flushed=True)
                 self._last_sent = trio.current_time()
 
 

@@ -165,7 +165,8 @@ class Response:
         """How many bytes of the body were accepted: exact at all times, and without any framing.
 
         By the transport; of a chunked body, the rest of the frame that it has taken the beginning
-        of counts, too.
+        of counts, too. What `write` has queued counts when its turn comes: `await drain()` before
+        noting an offset to go on from.
         """
         return self._outgoing.offset
 
@@ -646,8 +647,15 @@ class Response:
         """Whether all is done, and whatever the handler still sends of the body goes nowhere."""
         return self._ended and not self._has_body
 
-    def _send_aside(self, data: bytes) -> None:
-        """Send all of `data`, of a body of unknown length that has begun, now or later."""
+    def _send_aside(self, data: bytes, *, if_flushed: bool = False) -> None:
+        """Send all of `data`, of a body of unknown length that has begun, now or later.
+
+        Args:
+          data: Nothing of it is lost.
+          if_flushed: Leave it, if anything else still waits for the client.
+        """
+        if if_flushed and not self._outgoing.is_flushed:
+            return
         if data and self._has_body and not (self._ended or self._is_over):
             self._plain_until = 0
             self._outgoing.queue(data)
