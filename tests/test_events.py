@@ -163,7 +163,7 @@ async def test_comments_do_not_pile_up_for_a_client_that_stalls(autojump_clock: 
         await wait_all_tasks_blocked()
         received = await client.receive_some()
     comments = received.partition(b"\r\n\r\n")[2]
-    assert len(received) <= 300 + len(b"3\r\n:\n\n\r\n")
+    assert len(received) < 300 + 2 * len(b"3\r\n:\n\n\r\n")
     assert comments == b"3\r\n:\n\n\r\n" * (len(comments) // 8)
     assert len(comments) >= 16
 
@@ -272,7 +272,7 @@ async def test_no_comment_comes_within_an_event(
         assert body == b"data: " + text.encode() + b"\n\ndata: y\n\n"
 
 
-async def test_comments_wait_for_a_client_that_stopped(
+async def test_nothing_is_kept_of_what_did_not_begin_for_a_client_that_stopped(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async def handler(res: Response, _: Request) -> None:
@@ -292,7 +292,7 @@ async def test_comments_wait_for_a_client_that_stopped(
         received = b""
         while data := await client.receive_some():
             received += data
-        assert decode(received)[0].body == b":\n\n:\n\n:\n\ndata: x\n\n"
+        assert decode(received)[0].body == b"data: x\n\n"
 
 
 # An event is sent whole, or not at all
