@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_SIZES = (1000, 16 * 1024, 64 * 1024, 1024 * 1024)
-TOTAL = 3_000_000
+TOTAL = 2_500_000
 
 REQUIRED = bool(os.environ.get("TRIO_STREAM_ALL_CLIENTS"))
 

@@ -53,10 +53,10 @@ UNKNOWN_CASES = [
 def body_size(chunk_size: int) -> int:
     """How much one client downloads: never whole chunks, and some of each size."""
     if chunk_size == 1:
-        return 1_000_003 if LARGE else 50_003
+        return 1_000_003 if LARGE else 20_003
     if LARGE:
         return 1024 * 1024 * 1024 + 3
-    return 20_000_003 if chunk_size == LARGEST_CHUNK else 4_000_003
+    return 20_000_003 if chunk_size == LARGEST_CHUNK else 2_500_003
 
 
 def unknown_size(chunk_size: int) -> int:
