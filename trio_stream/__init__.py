@@ -8,11 +8,15 @@
 #     _connection   one transport and one protocol: the cycle of requests and responses
 #     _routing      path patterns -> handler
 #     _request      _response
-#     _forms        _body_stream  _events    further ways to read a body, and to send one
+#     _forms        _body_stream  _events  _file_response    further ways to read, to send
+#     _file_answer  what a client gets of a file
 #     _message      _outgoing     a body read whole; the bytes of a response
 #     _request_body
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
 #     _head         the head of a response, checked
+#     _tree         a folder, and what may be seen of it
+#     _file         a regular file, and what can be read of it without waiting
+#     _conditions   _ranges       _media    versions, parts and types of files
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
 #     _config       _stats        _background
 
@@ -21,11 +25,11 @@ from ._config import Config as Config
 from ._events import EventStream as EventStream
 from ._forms import FormFile as FormFile
 from ._forms import Part as Part
+from ._outgoing import SendResult as SendResult
+from ._outgoing import WriteResult as WriteResult
 from ._protocol import BadRequestError as BadRequestError
 from ._request import Request as Request
 from ._response import Response as Response
-from ._response import SendResult as SendResult
-from ._response import WriteResult as WriteResult
 from ._server import Server as Server
 from ._stats import AbortReason as AbortReason
 from ._stats import Stats as Stats

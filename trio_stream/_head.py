@@ -67,6 +67,11 @@ class ResponseHead:
         self.status = int(code)
         self.reason = (_PHRASES.get(self.status, "") if phrase is None else phrase).encode("ascii")
 
+    def has_header(self, name: str) -> bool:
+        """Whether there is a field of that name, in any case."""
+        wanted = name.lower().encode("ascii")
+        return any(field.lower() == wanted for field, _ in self.fields)
+
     def write_header(self, name: str, value: str | bytes | int) -> None:
         """As `Response.write_header`."""
         _check_name(name)

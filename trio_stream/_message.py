@@ -7,11 +7,14 @@ from abc import ABC, abstractmethod
 from email.message import Message as _Fields
 from typing import TYPE_CHECKING, Any
 
+from multidict import CIMultiDict, CIMultiDictProxy
+
 from ._protocol import BadRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import trio
-    from multidict import CIMultiDictProxy
 
 
 class Message(ABC):
@@ -97,3 +100,11 @@ class Message(ABC):
 
 def _too_large(limit: int) -> BadRequestError:
     return BadRequestError(f"the body is larger than {limit} bytes", 413)
+
+
+def decode_fields(raw: Iterable[tuple[bytes, bytes]]) -> CIMultiDictProxy[str]:
+    """Header fields as a mapping: values as ISO-8859-1 (RFC 9110 section 5.5)."""
+    fields = CIMultiDict[str]()
+    for name, value in raw:
+        fields.add(name.decode("ascii"), value.decode("latin-1"))
+    return CIMultiDictProxy(fields)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from ._file import FilePart
 
 if TYPE_CHECKING:
     from ._stats import Stats
     from ._transport import Bytes, Transport
+
 
 # Once its size has been sent, a frame must be finished: so much is copied and kept at most.
 FRAME_SIZE = 16 * 1024
@@ -14,6 +17,37 @@ FRAME_SIZE = 16 * 1024
 # With data that is lent, nothing is copied as long as somebody waits for it to go. Larger frames
 # would be no cheaper.
 _LENT_FRAME_SIZE = 256 * 1024
+
+
+class WriteResult(NamedTuple):
+    """What became of a `try_write`.
+
+    Attributes:
+      ok: Every byte of the data was accepted.
+      accepted: How many bytes were, from the start of the data.
+    """
+
+    ok: bool
+    accepted: int
+
+
+class SendResult(NamedTuple):
+    """What became of a send.
+
+    Attributes:
+      ok: Every byte of the data was accepted. `(False, True)` says that the client has gone, and
+        nothing else does.
+      done: The response is over: complete if `ok`.
+    """
+
+    ok: bool
+    done: bool
+
+
+SENT = SendResult(ok=True, done=False)
+DONE = SendResult(ok=True, done=True)
+BLOCKED = SendResult(ok=False, done=False)
+GONE = SendResult(ok=False, done=True)
 
 
 class Outgoing:
@@ -57,11 +91,11 @@ class Outgoing:
         self._unsent = (*self._unsent, head)
         self._is_chunked = is_chunked
 
-    def send(self, data: Bytes, *, is_lent: bool = False) -> int:
+    def send(self, data: Bytes | FilePart, *, is_lent: bool = False) -> int:
         """Send what goes now of `data`. Nothing may be queued.
 
         Args:
-          data: The next bytes of the body.
+          data: The next bytes of the body. A part of a file can't be framed, nor go with a head.
           is_lent: The caller leaves `data` as it is until it is accepted and `is_flushed`, or calls
             `take_over`. Then the rest of a frame need not be copied, and frames can be larger.
 
@@ -70,7 +104,10 @@ class Outgoing:
 
         Raises:
           trio.BrokenResourceError: Nothing can be sent any more.
+          FileTooShortError, io.UnsupportedOperation: As `Transport.send_file`.
         """
+        if isinstance(data, FilePart):
+            return self._send_file(data)
         if self._is_chunked:
             accepted = self._send_chunked(data, is_lent=is_lent)
         elif self._unsent:
@@ -80,9 +117,21 @@ class Outgoing:
             accepted = max(accepted - size, 0)
         else:
             accepted = self._transport.send_some(data)
+        return self._count(accepted, len(data))
+
+    def _send_file(self, part: FilePart) -> int:
+        assert self.is_flushed
+        size = len(part)
+        sent = 0
+        while sent < size and (accepted := self._transport.send_file(part.after(sent))):
+            sent += self._count(accepted, accepted)
+        self.blocked = self.blocked or sent < size
+        return sent
+
+    def _count(self, accepted: int, size: int) -> int:
         self.offset += accepted
         self._stats.body_bytes_sent += accepted
-        if accepted < len(data) or self._unsent:
+        if accepted < size or self._unsent:
             self.blocked = True
         return accepted
 

@@ -92,6 +92,11 @@ class Protocol:
         return event
 
     @property
+    def request(self) -> h11.Request | None:
+        """The head of the request that is being answered; `None` if there was none to read."""
+        return self._request
+
+    @property
     def client_has_closed(self) -> bool:
         """Whether the client ended its stream between two requests."""
         return self._h11.their_state is h11.CLOSED

@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
-from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
+from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from ._forms import FormFile, Parts, read_form
-from ._message import Message
+from ._message import Message, decode_fields
 from ._protocol import BadRequestError, split_target
 
 if TYPE_CHECKING:
@@ -76,10 +76,7 @@ class Request(Message):
     @cached_property
     def headers(self) -> CIMultiDictProxy[str]:
         """The header fields: names in any case, values as ISO-8859-1 (RFC 9110 section 5.5)."""
-        fields = CIMultiDict[str]()
-        for name, value in self._head.headers.raw_items():
-            fields.add(name.decode("ascii"), value.decode("latin-1"))
-        return CIMultiDictProxy(fields)
+        return decode_fields(self._head.headers.raw_items())
 
     @cached_property
     def cookies(self) -> Mapping[str, str]:

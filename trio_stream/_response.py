@@ -6,21 +6,25 @@ import inspect
 import logging
 from contextlib import aclosing, contextmanager, nullcontext
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 from ._body_stream import BodyStream
 from ._events import EventStream, open_event_stream
+from ._file import FilePart, HasFileno, StrPath, open_variants
+from ._file_answer import FileOptions
+from ._file_response import send_file, wait_cached
 from ._head import ResponseHead, trailer_fields
-from ._outgoing import Outgoing
+from ._outgoing import BLOCKED, DONE, GONE, SENT, Outgoing, SendResult, WriteResult
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    import h11
     from typing_extensions import Buffer
 
     from ._protocol import Protocol
@@ -28,37 +32,6 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 logger = logging.getLogger("trio_stream")
-
-
-class WriteResult(NamedTuple):
-    """What became of a `try_write`.
-
-    Attributes:
-      ok: Every byte of the data was accepted.
-      accepted: How many bytes were, from the start of the data.
-    """
-
-    ok: bool
-    accepted: int
-
-
-class SendResult(NamedTuple):
-    """What became of a send.
-
-    Attributes:
-      ok: Every byte of the data was accepted. `(False, True)` says that the client has gone, and
-        nothing else does.
-      done: The response is over: complete if `ok`.
-    """
-
-    ok: bool
-    done: bool
-
-
-_SENT = SendResult(ok=True, done=False)
-_DONE = SendResult(ok=True, done=True)
-_BLOCKED = SendResult(ok=False, done=False)
-_GONE = SendResult(ok=False, done=True)
 
 
 class Response:
@@ -349,7 +322,22 @@ class Response:
             # Nearly all chunks go this way, which saves a third of what is not the system call.
             await checkpoint_if_cancelled()
             if self._send(view, is_lent=True) == len(view) and not self._outgoing.blocked:
-                return _SENT
+                return SENT
+        return await self._send_all(view, total_size, start)
+
+    async def _send_all(
+        self, view: bytes | memoryview | FilePart, total_size: int | None, start: int
+    ) -> SendResult:
+        """As `send_chunk`, with all that can come in between; also for a part of a file.
+
+        Args:
+          view: What is to be sent; the beginning of it may have been sent already.
+          total_size: As in `send_chunk`.
+          start: The offset of its first byte.
+
+        Raises:
+          FileTooShortError, io.UnsupportedOperation: As `Transport.send_file`.
+        """
         self._check_nobody_sends()
         self._sending = True
         self._plain_until = 0
@@ -363,20 +351,25 @@ class Response:
                 await self._park_sending()
                 start = self._outgoing.offset
             while True:
-                rest = memoryview(view)[self._outgoing.offset - start :]
-                if total_size is None:
-                    result = self._try_send_chunk(rest)
-                else:
+                sent = self._outgoing.offset - start
+                if isinstance(view, FilePart):
+                    assert total_size is not None
+                    rest = view.after(sent)
+                    await wait_cached(rest)
                     result = self._try_end(rest, total_size)
-                if result is not _BLOCKED:
+                elif total_size is None:
+                    result = self._try_send_chunk(memoryview(view)[sent:])
+                else:
+                    result = self._try_end(memoryview(view)[sent:], total_size)
+                if result is not BLOCKED:
                     break
                 await self._park_sending()
         finally:
             self._sending = False
             self._outgoing.take_over()
-        if result is _GONE:
+        if result is GONE:
             self._abort_was_told = True
-        elif result is _SENT and self._head_started:
+        elif result is SENT and self._head_started:
             self._plain_until = self._yield_at
             if total_size is not None:
                 self._plain_until = min(total_size, self._yield_at)
@@ -403,7 +396,7 @@ class Response:
         Raises:
           ValueError, RuntimeError, TypeError, trio.BusyResourceError: As `send_chunk`.
         """
-        result = _SENT
+        result = SENT
         async with _closing(source):
             with self._cancelled_by_abort():
                 async for data in source:
@@ -416,7 +409,58 @@ class Response:
             else:
                 result = self._try_end(b"", total_size)
         await checkpoint()
-        return _GONE if self.aborted else result
+        return GONE if self.aborted else result
+
+    async def send_file(
+        self,
+        file: StrPath | HasFileno,
+        *,
+        content_type: str | None = None,
+        filename: str | None = None,
+        download: bool = False,
+        cache_control: str | None = None,
+        precompressed: bool = False,
+    ) -> SendResult:
+        """Answer with a file, or with what the client asks for of it.
+
+        All of RFC 9110 that is about files is done: `ETag` and `Last-Modified`, conditions, ranges,
+        and their 206, 304, 412 and 416, unless another status than 200 was written before. Fields
+        that were written before stay as they are.
+
+        On a socket, the kernel sends the file without copying it. What is not in its cache is read
+        in a worker thread, so nobody waits for the disk but this client.
+
+        Args:
+          file: A path, or an open file that has a descriptor. That is sent from its start, stays
+            open, and is not moved.
+          content_type: The value of `Content-Type`; without it, what the name says.
+          filename: What the client shall call the file, in any script.
+          download: Whether it shall be saved, and not shown.
+          cache_control: The value of `Cache-Control`.
+          precompressed: Whether `file` may have siblings with the same content, called `*.zst`,
+            `*.br` and `*.gz`, for clients that accept these codings.
+
+        Returns:
+          As `send_chunk`: `(True, True)`, or `(False, True)` when the client has gone.
+
+        Raises:
+          OSError: The file can't be opened, or is no regular file; nothing was sent. Or it can't be
+            read.
+          EOFError: It became shorter while it was sent. The response is aborted as `INCOMPLETE`. If
+            it became longer, it is sent up to its first length.
+          ValueError: A value can't be that of a header field.
+          TypeError: `file` is neither a path nor a file.
+          RuntimeError: The head has been sent.
+        """
+        self._check_head_is_open("send_file")
+        options = FileOptions(
+            content_type=content_type,
+            filename=filename,
+            download=download,
+            cache_control=cache_control,
+            precompressed=precompressed,
+        )
+        return await send_file(self, open_variants(file), options)
 
     def body_stream(self, total_size: int | None = None) -> BodyStream:
         """The body as a `trio.abc.SendStream`, for any code that writes to one.
@@ -535,9 +579,9 @@ class Response:
     def _is_over(self) -> bool:
         return self._complete or self._abort_reason is not None
 
-    def _try_end(self, view: bytes | memoryview, total_size: int) -> SendResult:
+    def _try_end(self, view: bytes | memoryview | FilePart, total_size: int) -> SendResult:
         if self._abort_reason is not None:
-            return _GONE
+            return GONE
         if self._ended or total_size != self._total_size:
             self._check_body_is_open()
             self._set_total_size(total_size)
@@ -550,26 +594,26 @@ class Response:
         has_body = self._head_started or self._protocol.response_has_body(self._head.status)
         if not (missing and has_body):
             self._end(b"")
-            return _GONE if self.aborted else _DONE
+            return GONE if self.aborted else DONE
         if not view:
-            return _SENT
+            return SENT
         if not self._head_started:
             self._start_head()
         accepted = self._send(view)
         if self.aborted:
-            return _GONE
+            return GONE
         if accepted == missing:
             self._set_complete()
-            return _DONE
-        return _SENT if accepted == len(view) else _BLOCKED
+            return DONE
+        return SENT if accepted == len(view) else BLOCKED
 
     def _try_send_chunk(self, view: bytes | memoryview) -> SendResult:
-        """One step of `send_chunk` without a total: `_SENT` when nothing of it is kept here."""
+        """One step of `send_chunk` without a total: `SENT` when nothing of it is kept here."""
         if self._abort_reason is not None:
-            return _GONE
+            return GONE
         if not view and not self._outgoing.blocked:
             self._check_unknown_length("send_chunk")
-            return _SENT
+            return SENT
         self._start_unknown_length("send_chunk")
         accepted = 0
         if view:
@@ -577,12 +621,12 @@ class Response:
         else:
             self._flush()
         if self.aborted:
-            return _GONE
+            return GONE
         if not self._has_body:
-            return _DONE
+            return DONE
         if accepted < len(view) or not self._outgoing.is_flushed:
-            return _BLOCKED
-        return _SENT
+            return BLOCKED
+        return SENT
 
     def _try_write(self, view: bytes | memoryview, *, is_lent: bool = False) -> int:
         if not self._has_body:
@@ -665,6 +709,10 @@ class Response:
         while self._outgoing.blocked and not self._is_over:
             await self._park()
 
+    @property
+    def _request_head(self) -> h11.Request | None:
+        return self._protocol.request
+
     def _start_head(self) -> None:
         head = self._protocol.start_response(self._head, self._total_size, close=self._close)
         is_chunked = self._total_size is None and self._protocol.chunks_are_understood
@@ -681,7 +729,7 @@ class Response:
         if self._ended and self._outgoing.is_flushed and not self._is_over:
             self._set_complete()
 
-    def _send(self, view: bytes | memoryview, *, is_lent: bool = False) -> int:
+    def _send(self, view: bytes | memoryview | FilePart, *, is_lent: bool = False) -> int:
         """Send of `view` what goes now: its length is returned."""
         try:
             accepted = self._outgoing.send(view, is_lent=is_lent)

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import h11
 import trio
-from multidict import CIMultiDict, CIMultiDictProxy
 
+from ._message import decode_fields
 from ._server import Server
 from ._transport import READ_SIZE, Transport
 
@@ -191,10 +191,7 @@ class ClientResponse:
 
     def __init__(self, client: Client, head: h11.Response) -> None:
         self.status_code = head.status_code
-        fields = CIMultiDict[str]()
-        for name, value in head.headers.raw_items():
-            fields.add(name.decode("ascii"), value.decode("latin-1"))
-        self.headers = CIMultiDictProxy(fields)
+        self.headers = decode_fields(head.headers.raw_items())
         self._client = client
         self._at_end = False
 

@@ -1,0 +1,135 @@
+"""The way of a file's bytes to the client: through the kernel, or read a piece ahead."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ._background import open_background
+from ._file import FilePart, FileTooShortError
+from ._file_answer import answer_file
+from ._outgoing import SENT, SendResult
+from ._stats import AbortReason
+
+if TYPE_CHECKING:
+    import h11
+    from typing_extensions import Buffer
+
+    from ._file import OpenVariant
+    from ._file_answer import FileOptions
+    from ._head import ResponseHead
+
+# What is sent, or read from a disk, before there is another look at what is in the cache.
+_PART_SIZE = 2 * 1024 * 1024
+
+_READ_SIZE = 64 * 1024
+
+
+class FileSender(Protocol):
+    """What a file needs of a response."""
+
+    _head: ResponseHead
+
+    @property
+    def _request_head(self) -> h11.Request | None: ...
+
+    def write_status(self, status: int) -> object: ...
+
+    def write_header(self, name: str, value: str) -> object: ...
+
+    def get_write_offset(self) -> int: ...
+
+    async def send_chunk(self, data: Buffer, total_size: int) -> SendResult: ...
+
+    async def _send_all(self, view: FilePart, total_size: int, start: int) -> SendResult: ...
+
+    def _abort(self, reason: AbortReason) -> None: ...
+
+
+async def send_file(
+    response: FileSender, open_variant: OpenVariant, options: FileOptions
+) -> SendResult:
+    """As `Response.send_file`."""
+    status = response._head.status
+    answer = await trio.to_thread.run_sync(
+        answer_file, open_variant, options, response._request_head, status
+    )
+    with answer.file:
+        if answer.status != status:
+            response.write_status(answer.status)
+        for name, value in answer.fields.items():
+            if name == "Vary" or not response._head.has_header(name):
+                response.write_header(name, value)
+        result = SENT
+        try:
+            for piece in answer.pieces or (b"",):
+                if isinstance(piece, FilePart):
+                    result = await _send_part(response, piece, answer.length)
+                else:
+                    result = await response.send_chunk(piece, answer.length)
+                if not result.ok or result.done:
+                    break
+        except FileTooShortError:
+            response._abort(AbortReason.INCOMPLETE)
+            raise
+        return result
+
+
+async def wait_cached(part: FilePart) -> None:
+    """Wait until the kernel has read a part of a file, if it has not."""
+    if not part.is_cached():
+        await trio.to_thread.run_sync(part.warm)
+
+
+async def _send_part(response: FileSender, part: FilePart, length: int) -> SendResult:
+    start = response.get_write_offset()
+    sent = 0
+    try:
+        while True:
+            rest = part.after(sent)
+            result = await response._send_all(rest.first(_PART_SIZE), length, start + sent)
+            sent = response.get_write_offset() - start
+            if not result.ok or sent == len(part):
+                return result
+    except io.UnsupportedOperation:
+        sent = response.get_write_offset() - start
+        return await _send_read(response, part.after(sent), length)
+
+
+async def _send_read(response: FileSender, part: FilePart, length: int) -> SendResult:
+    """Read a part and send it: one piece is read while the one before is sent."""
+    failures: list[OSError | FileTooShortError] = []
+    pieces, received = trio.open_memory_channel[bytes](0)
+
+    async def read() -> None:
+        rest = part
+        async with pieces:
+            try:
+                while rest:
+                    data = await _read(rest.first(_READ_SIZE))
+                    await pieces.send(data)
+                    rest = rest.after(len(data))
+            except (OSError, FileTooShortError) as exc:
+                failures.append(exc)
+
+    result = SENT
+    async with received, open_background() as start_soon:
+        start_soon(read)
+        async for data in received:
+            result = await response.send_chunk(data, length)
+            if not result.ok:
+                break
+    if failures:
+        raise failures[0]
+    return result
+
+
+async def _read(part: FilePart) -> bytes:
+    data = part.file.read_cached(part.start, len(part))
+    if data is None:
+        data = await trio.to_thread.run_sync(part.file.read, part.start, len(part))
+    if not data:
+        raise FileTooShortError(part)
+    return data

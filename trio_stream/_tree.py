@@ -1,0 +1,223 @@
+"""A folder of the file system as a space of names: what may be seen of it, and nothing else.
+
+All of it may wait for a disk, and belongs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ._file import NO_SYMLINK, OpenFile, StrPath, open_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_T = TypeVar("_T")
+
+_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_PASSING = _FOLDER | getattr(os, "O_PATH", os.O_RDONLY)  # which needs no right to list it
+
+# What a client may know of a thing that it can't have: that there is none. All else (no descriptor
+# left, a broken disk) is trouble that the operator must hear of.
+_NOT_THERE = {
+    errno.EACCES,
+    errno.EINVAL,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENXIO,
+    errno.EPERM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a folder shows of one thing that is in it.
+
+    Attributes:
+      name: As the file system has it; `os.fsencode` gives its bytes.
+      is_folder: Else it is a regular file.
+      size: In bytes; 0 for a folder.
+      modified: In seconds since 1970.
+    """
+
+    name: str
+    is_folder: bool
+    size: int
+    modified: float
+
+
+class Tree:
+    """The regular files and folders below a folder: no device, FIFO or socket.
+
+    Each is opened step by step from the root, without following a symlink. Only where that fails,
+    symlinks are resolved first, and the way that comes out is then gone in the same manner: so it
+    can't lead out of the tree, even if somebody replaces a folder by a symlink in between.
+
+    Args:
+      root: The folder.
+      dotfiles: Whether names that begin with a dot can be seen.
+      symlinks_out: Whether symlinks may lead out of the tree. Those that stay inside are followed
+        anyway.
+
+    Raises:
+      NotADirectoryError: `root` is no folder.
+    """
+
+    def __init__(
+        self, root: StrPath, *, dotfiles: bool = False, symlinks_out: bool = False
+    ) -> None:
+        if not Path(root).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "no folder", os.fspath(root))
+        self._root = str(Path(root).absolute())  # a symlink there may be changed at any time
+        self._dotfiles = dotfiles
+        self._symlinks_out = symlinks_out
+
+    def open(self, names: Sequence[str]) -> OpenFile:
+        """Open a file.
+
+        Args:
+          names: Those of the folders that lead to it, and its own.
+
+        Raises:
+          IsADirectoryError: It is a folder.
+          FileNotFoundError: There is nothing else that may be seen.
+          OSError: The system is in trouble.
+        """
+        return self._reach(_open_file, names)
+
+    def entries(self, names: Sequence[str]) -> list[Entry]:
+        """What may be seen of a folder, in any order.
+
+        Raises:
+          FileNotFoundError: There is no such folder that may be seen.
+          OSError: The system is in trouble.
+        """
+        return self._reach(self._entries, names)
+
+    def walk(self, names: Sequence[str]) -> Iterator[tuple[str, OpenFile]]:
+        """Open all files below a folder, one after the other. The caller closes each.
+
+        What can't be opened is left out, and so is what is behind a symlink to a folder: it could
+        lead round in a circle.
+
+        Yields:
+          The path below the folder, with slashes, and the file.
+
+        Raises:
+          FileNotFoundError: There is no such folder that may be seen.
+          OSError: The system is in trouble.
+        """
+        start, way = self._reach(self._folder_place, names)
+        folders: list[tuple[str, ...]] = [()]
+        while folders:
+            path = folders.pop()
+            try:
+                entries = self._entries(start, (*way, *path))
+            except OSError as exc:
+                if not _is_not_there(exc):
+                    raise
+                continue
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                below = (*path, entry.name)
+                if entry.is_folder:
+                    folders.append(below)
+                    continue
+                try:
+                    file = self.open((*names, *below))
+                except FileNotFoundError:
+                    continue
+                yield "/".join(below), file
+
+    def _reach(self, take: Callable[[str, Sequence[str]], _T], names: Sequence[str]) -> _T:
+        """`take` a thing from a place to start from, and the names from there on."""
+        try:
+            if not all(map(self._is_visible, names)):
+                raise FileNotFoundError(errno.ENOENT, "hidden", "/".join(names))
+            try:
+                return take(self._root, names)
+            except OSError as exc:
+                if not _is_not_there(exc):
+                    raise
+                return take(*self._resolve(names))
+        except OSError as exc:
+            if not _is_not_there(exc):
+                raise
+            raise FileNotFoundError(errno.ENOENT, "not found", "/".join(names)) from exc
+
+    def _resolve(self, names: Sequence[str]) -> tuple[str, Sequence[str]]:
+        """A place to start from, and the names from there on, without symlinks."""
+        path = Path(os.path.realpath(Path(self._root, *names), strict=True))
+        root = Path(os.path.realpath(self._root))
+        if path.is_relative_to(root):
+            return str(root), path.relative_to(root).parts
+        if self._symlinks_out:
+            return str(path.parent), (path.name,)
+        raise FileNotFoundError(errno.ENOENT, "outside", str(path))
+
+    def _is_visible(self, name: str) -> bool:
+        if name in ("", ".", "..") or not {"/", "\\", "\0", os.sep}.isdisjoint(name):
+            return False
+        return self._dotfiles or not name.startswith(".")
+
+    def _folder_place(self, start: str, names: Sequence[str]) -> tuple[str, Sequence[str]]:
+        with _open_folder(start, names):
+            return start, names
+
+    def _entries(self, start: str, names: Sequence[str]) -> list[Entry]:
+        with _open_folder(start, names) as passing:
+            fd = os.open(".", _FOLDER | os.O_RDONLY, dir_fd=passing)
+            try:
+                with os.scandir(fd) as scan:
+                    found = [self._entry(Path(start, *names), item) for item in scan]
+            finally:
+                os.close(fd)
+        return [entry for entry in found if entry is not None]
+
+    def _entry(self, folder: Path, item: os.DirEntry[str]) -> Entry | None:
+        if not self._is_visible(item.name):
+            return None
+        try:
+            if item.is_symlink() and not self._symlinks_out:
+                path = Path(os.path.realpath(folder / item.name, strict=True))
+                if not path.is_relative_to(os.path.realpath(self._root)):
+                    return None
+            status = item.stat()
+        except OSError:  # a symlink to nowhere, or it has gone
+            return None
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if not (is_folder or stat.S_ISREG(status.st_mode)):
+            return None
+        return Entry(item.name, is_folder, 0 if is_folder else status.st_size, status.st_mtime)
+
+
+def _open_file(start: str, names: Sequence[str]) -> OpenFile:
+    if not names:
+        raise IsADirectoryError(errno.EISDIR, "a folder, not a file", start)
+    with _open_folder(start, names[:-1]) as fd:
+        return open_file(names[-1], flags=NO_SYMLINK, dir_fd=fd)
+
+
+@contextmanager
+def _open_folder(start: str, names: Sequence[str]) -> Iterator[int]:
+    """A descriptor of a folder, open for the length of the block; no symlink leads to it."""
+    fd = os.open(start, _PASSING)
+    try:
+        for name in names:
+            below = os.open(name, _PASSING | NO_SYMLINK, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_not_there(exc: OSError) -> bool:
+    return exc.errno in _NOT_THERE
