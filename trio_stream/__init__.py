@@ -6,6 +6,7 @@
 #     _app          routes, serve, run
 #     _server       listeners, what connections share, shutdown
 #     _connection   one transport and one protocol: the cycle of requests and responses
+#     _static       _listing      a folder as a part of an app, and as a page
 #     _routing      path patterns -> handler
 #     _request      _response
 #     _forms        _body_stream  _events  _file_response    further ways to read, to send

@@ -9,11 +9,17 @@ import trio
 from trio_util import move_on_when
 
 from ._config import Config
+from ._file_answer import FileOptions
+from ._listing import listing_page
 from ._routing import ANY, Handler, Router
 from ._server import Server, open_listeners
+from ._static import StaticFiles
+from ._tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ._file import StrPath
 
 
 _H = TypeVar("_H", bound=Handler)
@@ -157,6 +163,56 @@ class App:
     ) -> Callable[[_H], _H]:
         """Serve requests of every method that has no route of its own for `path`."""
         return self._route(ANY, path, handler, cancel_on_abort)
+
+    def static(
+        self,
+        prefix: str,
+        directory: StrPath,
+        *,
+        index: str | None = "index.html",
+        listing: bool = False,
+        not_found: str | None = None,
+        cache_control: str | None = None,
+        precompressed: bool = False,
+        dotfiles: bool = False,
+        symlinks_out: bool = False,
+    ) -> None:
+        """Serve the regular files below a directory, as `Response.send_file` does.
+
+        Nothing else can be reached: no path leads out of the directory, and a device, a FIFO or a
+        socket is never opened. What can't be had, for whatever reason, is answered with 404. A path
+        to a directory gets its slash by a redirect.
+
+        Args:
+          prefix: The path of the directory: `"/static"`, or `"/"`.
+          directory: Where the files are.
+          index: The name of the file that stands for its directory; `None` for none.
+          listing: Whether a directory without an index is shown as a page of its files.
+          not_found: The name of a file, in `directory`, that is the text of a 404; `None` for a
+            short plain text.
+          cache_control: The value of `Cache-Control` with files.
+          precompressed: As in `Response.send_file`.
+          dotfiles: Whether names that begin with a dot can be reached.
+          symlinks_out: Whether symlinks may lead out of the directory. Those that lead to something
+            inside are followed anyway.
+
+        Raises:
+          NotADirectoryError: `directory` is none.
+          ValueError: The prefix is malformed, or has a route for GET.
+        """
+        path = prefix.rstrip("/")
+        options = FileOptions(cache_control=cache_control, precompressed=precompressed)
+        files = StaticFiles(
+            tree=Tree(directory, dotfiles=dotfiles, symlinks_out=symlinks_out),
+            depth=path.count("/"),
+            index=index,
+            make_page=listing_page if listing else None,
+            not_found=not_found,
+            options=options,
+        )
+        self.get(f"{path}/*", files.serve)
+        if path:
+            self.get(path, files.serve)
 
     # Serving...
 
