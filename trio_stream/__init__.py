@@ -6,7 +6,8 @@
 #     _app          routes, serve, run
 #     _server       listeners, what connections share, shutdown
 #     _connection   one transport and one protocol: the cycle of requests and responses
-#     _static       _listing      a folder as a part of an app, and as a page
+#     _static       a folder as a part of an app
+#     _listing      a folder as a page
 #     _routing      path patterns -> handler
 #     _request      _response
 #     _forms        _body_stream  _events  _file_response    further ways to read, to send
@@ -15,9 +16,10 @@
 #     _request_body
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
 #     _head         the head of a response, checked
+#     _page         the look of pages that show files
 #     _tree         a folder, and what may be seen of it
 #     _file         a regular file, and what can be read of it without waiting
-#     _conditions   _ranges       _media    versions, parts and types of files
+#     _conditions   _ranges       _media    _wording    versions, parts, types, names of files
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
 #     _config       _stats        _background
 
