@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from ._file import OpenVariant
     from ._file_answer import FileOptions
     from ._head import ResponseHead
+    from ._transport import Transport
 
-# What is sent, or read from a disk, before there is another look at what is in the cache.
-_PART_SIZE = 2 * 1024 * 1024
+# What is not copied costs so much less than what is: the turns of a file are longer.
+_FILE_TURNS = 4
+
+# How far ahead is looked for what is in the cache, and how much is read from the disk if it is not.
+_LOOK_SIZE = 4 * 1024 * 1024
+_WARM_SIZE = 1024 * 1024
 
 _READ_SIZE = 64 * 1024
 
@@ -31,6 +36,7 @@ class FileSender(Protocol):
     """What a file needs of a response."""
 
     _head: ResponseHead
+    _transport: Transport
 
     @property
     def _request_head(self) -> h11.Request | None: ...
@@ -40,6 +46,9 @@ class FileSender(Protocol):
     def write_header(self, name: str, value: str) -> object: ...
 
     def get_write_offset(self) -> int: ...
+
+    @property
+    def _turn_size(self) -> int: ...
 
     async def send_chunk(self, data: Buffer, total_size: int) -> SendResult: ...
 
@@ -77,22 +86,29 @@ async def send_file(
         return result
 
 
-async def wait_cached(part: FilePart) -> None:
-    """Wait until the kernel has read a part of a file, if it has not."""
-    if not part.is_cached():
-        await trio.to_thread.run_sync(part.warm)
+async def wait_cached(part: FilePart) -> FilePart:
+    """The beginning of a part that can be read at once; waits for the disk if there is none.
+
+    It must be sent before the next `await`: the cache may be needed for something else.
+    """
+    if size := part.first(_LOOK_SIZE).cached_size():
+        return part.first(size)
+    part = part.first(_WARM_SIZE)
+    await trio.to_thread.run_sync(part.warm)
+    return part
 
 
 async def _send_part(response: FileSender, part: FilePart, length: int) -> SendResult:
     start = response.get_write_offset()
     sent = 0
     try:
-        while True:
-            rest = part.after(sent)
-            result = await response._send_all(rest.first(_PART_SIZE), length, start + sent)
-            sent = response.get_write_offset() - start
-            if not result.ok or sent == len(part):
-                return result
+        with response._transport.sending_files():
+            while True:
+                rest = part.after(sent).first(_FILE_TURNS * response._turn_size)
+                result = await response._send_all(rest, length, start + sent)
+                sent = response.get_write_offset() - start
+                if not result.ok or sent == len(part):
+                    return result
     except io.UnsupportedOperation:
         sent = response.get_write_offset() - start
         return await _send_read(response, part.after(sent), length)

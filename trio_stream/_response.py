@@ -354,9 +354,10 @@ class Response:
                 sent = self._outgoing.offset - start
                 if isinstance(view, FilePart):
                     assert total_size is not None
-                    rest = view.after(sent)
-                    await wait_cached(rest)
+                    rest = await wait_cached(view.after(sent))
                     result = self._try_end(rest, total_size)
+                    if result is SENT and sent + len(rest) < len(view):
+                        continue
                 elif total_size is None:
                     result = self._try_send_chunk(memoryview(view)[sent:])
                 else:
@@ -747,10 +748,14 @@ class Response:
             self._outgoing.start(data)
             self._flush()
 
-    def _begin_turn(self) -> None:
+    @property
+    def _turn_size(self) -> int:
+        """How many bytes are sent before other tasks run."""
         others = max(self._stats.active_responses - 1, 0)  # none, too, for one that is long over
-        share = self._send_budget // min(1 + others, 8)
-        self._yield_at = self._outgoing.offset + share
+        return self._send_budget // min(1 + others, 8)
+
+    def _begin_turn(self) -> None:
+        self._yield_at = self._outgoing.offset + self._turn_size
 
     async def _park(self) -> None:
         """Wait until the transport is writable or the response is over."""

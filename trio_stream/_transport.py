@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from abc import ABC, abstractmethod
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import trio
@@ -27,7 +27,7 @@ if sys.platform != "win32":
     import termios
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from ._background import StartSoon
     from ._config import Config
@@ -40,7 +40,13 @@ READ_SIZE = 16 * 1024
 
 # Larger steps cost more, up to half as much again for all at once, as what is sent leaves the cache
 # of the processor before it is received.
-_SENDFILE_SIZE = 256 * 1024
+_SENDFILE_SIZE = 512 * 1024
+
+# The kernel may keep so much more of a file: it refers to its cache, and copies nothing. That saves
+# three of four wake-ups.
+_FILE_LOWAT = 4
+
+_INT_MAX = 2**31 - 1
 
 # One TLS record: a larger piece would hide progress, a smaller one costs a system call more.
 _SLICE_SIZE = 16 * 1024
@@ -114,6 +120,11 @@ class Transport(ABC):
             the kernel knows none for this file.
         """
         raise io.UnsupportedOperation(f"{part.file.name!r} must be read to be sent")
+
+    @contextmanager
+    def sending_files(self) -> Iterator[None]:
+        """Expect `send_file` for the length of the block."""
+        yield
 
     @abstractmethod
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
@@ -220,8 +231,20 @@ class SocketTransport(Transport):
         self._stream = stream
         self._fd = stream.socket.fileno()
         self._watcher = watcher
-        if stream.socket.family != socket.AF_UNIX:
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, config.notsent_lowat)
+        self._notsent_lowat = config.notsent_lowat
+        self._limit_unsent(self._notsent_lowat)
+
+    def _limit_unsent(self, size: int) -> None:
+        if self._stream.socket.family != socket.AF_UNIX:
+            self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+
+    @contextmanager
+    def sending_files(self) -> Iterator[None]:
+        self._limit_unsent(min(_FILE_LOWAT * self._notsent_lowat, _INT_MAX))
+        try:
+            yield
+        finally:
+            self._limit_unsent(self._notsent_lowat)
 
     def send_some(self, *pieces: Bytes) -> int:
         try:
@@ -239,21 +262,30 @@ class SocketTransport(Transport):
         return accepted
 
     def send_file(self, part: FilePart) -> int:
-        step = min(len(part), _SENDFILE_SIZE)
+        start, stop, fd, file_fd = part.start, part.stop, self._fd, part.file.fd
+        position = start
+        # Whatever stops it after a part was sent will stop the next call at once.
         try:
-            accepted = os.sendfile(self._fd, part.file.fd, part.start, step)
+            while position < stop:
+                step = min(_SENDFILE_SIZE, stop - position)
+                if not (accepted := os.sendfile(fd, file_fd, position, step)):
+                    break
+                position += accepted
         except BlockingIOError:
-            self._time_send(0, step)
-            return 0
+            if position == start:
+                self._time_send(0, stop - start)
+                return 0
         except (ConnectionError, TimeoutError) as exc:
-            raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
+            if position == start:
+                raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
         except OSError as exc:  # of which side? Reading and sending will tell.
-            raise io.UnsupportedOperation(f"sendfile failed: {exc}") from exc
-        if not accepted:
+            if position == start:
+                raise io.UnsupportedOperation(f"sendfile failed: {exc}") from exc
+        if position == start:
             raise FileTooShortError(part)
         if self._is_timed:
             self._stop_timer()
-        return accepted
+        return position - start
 
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         return bytes(await self._stream.receive_some(max_bytes))
