@@ -248,3 +248,53 @@ async def test_chromium_shows_the_clock_and_closes_it(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     assert len(set(shown)) == len(shown) == 3
     assert all(time.count(":") == 2 for time in shown)
+
+
+# The page tells where the player was when it had played a bit, here and after a jump.
+PLAYING_SCRIPT = """<script>
+  const player = document.querySelector("video");
+  const until = (position) => new Promise((resolve) => {
+    const look = () => (player.currentTime > position ? resolve() : setTimeout(look, 20));
+    look();
+  });
+  (async () => {
+    player.muted = true;
+    await player.play();
+    await until(0.3);
+    const before = player.currentTime;
+    document.querySelectorAll("button")[1].click();
+    await until(45.3);
+    const found = [player.duration, player.seekable.end(0), before, player.currentTime];
+    await fetch("/played", { method: "POST", body: JSON.stringify(found) });
+  })();
+</script>"""
+
+
+@needs("chromium")
+async def test_chromium_plays_and_seeks(tmp_path: Path) -> None:
+    told = trio.Event()
+    found: list[float] = []
+    example = run_example("video")
+    app: App = example["app"]
+
+    @app.get("/watched")
+    def watched(res: Response, req: Request) -> None:
+        page = example["PAGE"] + PLAYING_SCRIPT
+        res.write_header("Content-Type", "text/html; charset=utf-8").end(page)
+
+    @app.post("/played")
+    async def tell(res: Response, req: Request) -> None:
+        found.extend(await req.json())
+        res.end_without_body()
+        told.set()
+
+    async with trio.open_nursery() as nursery:
+        server = await start_server(nursery, app)
+        async with chromium(f"http://127.0.0.1:{server.port}/watched", tmp_path):
+            with trio.fail_after(60):
+                await told.wait()
+        nursery.cancel_scope.cancel()
+    duration, seekable, before, after = found
+    assert duration == seekable == 60
+    assert 0.3 < before < 30
+    assert 45.3 < after < 60
