@@ -103,6 +103,21 @@ async def test_receiving_examples_receive(namespace: dict[str, Any]) -> None:
         assert await response.read() == b"a: b.txt, 5 bytes\n"
 
 
+async def test_file_examples_send_files(namespace: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "public").mkdir()
+    (tmp_path / "public" / "a.txt").write_text("hello")
+    (tmp_path / "report.pdf").write_bytes(pattern(100_000))
+    namespace["reports"] = {"may": tmp_path / "report.pdf"}
+    exec(compile(block("files"), "README.md", "exec"), namespace)
+    async with open_client(namespace["app"]) as client:
+        assert b'href="./a.txt"' in await (await client.get("/static/")).read()
+        assert await (await client.get("/static/a.txt")).read() == b"hello"
+        response = await client.get("/reports/may")
+        assert response.headers["Cache-Control"] == "private"
+        assert response.headers["Content-Disposition"].startswith("attachment; ")
+        assert await response.read() == pattern(100_000)
+
+
 async def test_progress_example_goes_on(
     namespace: dict[str, Any], autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
