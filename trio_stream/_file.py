@@ -147,8 +147,9 @@ class FilePart:
     def cached_size(self) -> int:
         """How many bytes can be read without waiting, from the first one on, as samples tell.
 
-        The kernel reads and drops pages by the hundred, so one of each `_STRIDE` tells enough; to
-        look at all of them would cost as much as to read them.
+        The kernel reads and drops pages by the hundred, and reads them in their order: so the last
+        one of each `_STRIDE` tells enough. To look at all of them would cost as much as to read
+        them.
         """
         if sys.platform != "linux":
             return 0
@@ -156,11 +157,12 @@ class FilePart:
         position = self.start
         try:
             while position < self.stop:
-                os.preadv(self.file.fd, buffers, position, os.RWF_NOWAIT)
-                position += _STRIDE
+                end = min(position + _STRIDE, self.stop)
+                os.preadv(self.file.fd, buffers, end - 1, os.RWF_NOWAIT)
+                position = end
         except OSError:  # it would wait, or this file system can't tell
             pass
-        return min(position, self.stop) - self.start
+        return position - self.start
 
     def warm(self) -> None:
         """Read it into the cache of the kernel."""
