@@ -100,7 +100,7 @@ class OpenFile:
         """Read at most `size` bytes from `offset` on, without waiting.
 
         Returns:
-          `b""` at the end of the file; `None` if nobody can tell without waiting.
+          At least one byte; `None` if there is none, or nobody can tell without waiting.
         """
         if sys.platform != "linux":
             return None
@@ -109,7 +109,9 @@ class OpenFile:
             count = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError:  # it would wait, or this file system can't tell
             return None
-        return bytes(memoryview(buffer)[:count])
+        # Nothing need not be the end: in Linux 5.9 and 5.10 it can also mean that it would wait
+        # (preadv2(2), BUGS).
+        return bytes(memoryview(buffer)[:count]) if count else None
 
     def close(self) -> None:
         """Close the file, unless it is somebody else's."""
@@ -154,7 +156,8 @@ class FilePart:
             return False
         try:
             for position in range(self.start, self.stop, _STRIDE):
-                os.preadv(self.file.fd, (bytearray(1),), position, os.RWF_NOWAIT)
+                if not os.preadv(self.file.fd, (bytearray(1),), position, os.RWF_NOWAIT):
+                    return False  # the end, or as in `read_cached`
         except OSError:  # it would wait, or this file system can't tell
             return False
         return True
