@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._file import OpenVariant
-    from ._file_answer import FileOptions
+    from ._file_answer import FileAnswer, FileOptions
     from ._head import ResponseHead
 
 # What is sent, or read from a disk, before there is another look at what is in the cache.
@@ -35,9 +36,7 @@ class FileSender(Protocol):
     @property
     def _request_head(self) -> h11.Request | None: ...
 
-    def write_status(self, status: int) -> object: ...
-
-    def write_header(self, name: str, value: str) -> object: ...
+    def _replace_head(self, head: ResponseHead) -> None: ...
 
     def get_write_offset(self) -> int: ...
 
@@ -52,16 +51,14 @@ async def send_file(
     response: FileSender, open_variant: OpenVariant, options: FileOptions
 ) -> SendResult:
     """As `Response.send_file`."""
-    status = response._head.status
+    if (content_type := response._head.get_header("Content-Type")) is not None:
+        options = replace(options, content_type=content_type)
     answer = await trio.to_thread.run_sync(
-        answer_file, open_variant, options, response._request_head, status
+        answer_file, open_variant, options, response._request_head, response._head.status
     )
     with answer.file:
-        if answer.status != status:
-            response.write_status(answer.status)
-        for name, value in answer.fields.items():
-            if name == "Vary" or not response._head.has_header(name):
-                response.write_header(name, value)
+        # All of it or, if a value can't be sent, nothing: the handler may still answer otherwise.
+        response._replace_head(_answer_head(response._head, answer))
         result = SENT
         try:
             for piece in answer.pieces or (b"",):
@@ -75,6 +72,21 @@ async def send_file(
             response._abort(AbortReason.INCOMPLETE)
             raise
         return result
+
+
+def _answer_head(written: ResponseHead, answer: FileAnswer) -> ResponseHead:
+    """What was written before, and what the answer has to say beside it."""
+    head = written.copy()
+    if answer.status != head.status:
+        head.write_status(answer.status)
+    if "Content-Type" in answer.fields:
+        head.remove_header("Content-Type")  # it was taken from there, as far as it still fits
+    if answer.status in (412, 416):
+        head.remove_header("Content-Encoding")  # that of the file, and this is a short text
+    for name, value in answer.fields.items():
+        if name == "Vary" or head.get_header(name) is None:
+            head.write_header(name, value)
+    return head
 
 
 async def wait_cached(part: FilePart) -> None:
