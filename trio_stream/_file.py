@@ -146,20 +146,25 @@ class FilePart:
         """What is left of it without the first `size` bytes."""
         return FilePart(self.file, self.start + size, self.stop)
 
-    def is_cached(self) -> bool:
+    def is_cached(self) -> bool | None:
         """Whether it can be read without waiting, as far as samples tell.
 
         The kernel reads and drops pages by the hundred, so one of each `_STRIDE` tells enough; to
         look at all of them would cost as much as to read them.
+
+        Returns:
+          `None` if this system, or file system, can't tell.
         """
         if sys.platform != "linux":
-            return False
+            return None
         try:
             for position in range(self.start, self.stop, _STRIDE):
                 if not os.preadv(self.file.fd, (bytearray(1),), position, os.RWF_NOWAIT):
                     return False  # the end, or as in `read_cached`
-        except OSError:  # it would wait, or this file system can't tell
+        except BlockingIOError:
             return False
+        except OSError:
+            return None
         return True
 
     def warm(self) -> None:

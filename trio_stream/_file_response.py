@@ -89,9 +89,16 @@ def _answer_head(written: ResponseHead, answer: FileAnswer) -> ResponseHead:
     return head
 
 
-async def wait_cached(part: FilePart) -> None:
-    """Wait until the kernel has read a part of a file, if it has not."""
-    if not part.is_cached():
+async def wait_cached(part: FilePart, *, again: bool) -> None:
+    """Wait until the kernel has read a part of a file, if it has not.
+
+    Args:
+      part: What is to be sent next.
+      again: Whether it was waited for before. Where nobody can tell, that must do: reading all of
+        it once more for each bit that a client takes would be too much.
+    """
+    is_cached = part.is_cached()
+    if is_cached is False or (is_cached is None and not again):
         await trio.to_thread.run_sync(part.warm)
 
 

@@ -350,12 +350,13 @@ class Response:
             while self._outgoing.queued and not (self._ended or self._is_over):
                 await self._park_sending()
                 start = self._outgoing.offset
+            parks = 0
             while True:
                 sent = self._outgoing.offset - start
                 if isinstance(view, FilePart):
                     assert total_size is not None
                     rest = view.after(sent)
-                    await wait_cached(rest)
+                    await wait_cached(rest, again=parks > 0)
                     result = self._try_end(rest, total_size)
                 elif total_size is None:
                     result = self._try_send_chunk(memoryview(view)[sent:])
@@ -363,6 +364,7 @@ class Response:
                     result = self._try_end(memoryview(view)[sent:], total_size)
                 if result is not BLOCKED:
                     break
+                parks += 1
                 await self._park_sending()
         finally:
             self._sending = False
