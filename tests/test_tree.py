@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,6 @@ from trio_stream._tree import Entry, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +237,41 @@ def test_walk(tree: Tree) -> None:
         below.append(path)
     assert sorted(below) == ["b.txt", "deep/c.txt"]
     assert list(tree.walk(["empty"])) == []
+    assert open_descriptors() == before
+
+
+def test_walk_while_the_folder_changes(tmp_path: Path) -> None:
+    """What has gone since the folder was read, or become something else, is left out."""
+    for name in ("a", "b", "c", "d", "folder/x", "other/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(PUBLIC)
+    found = []
+    for path, file in Tree(tmp_path).walk([]):
+        file.close()
+        found.append(path)
+        if path == "a":
+            (tmp_path / "b").unlink()
+            (tmp_path / "c").unlink()
+            (tmp_path / "c").mkdir()
+            (tmp_path / "folder" / "x").unlink()
+            (tmp_path / "folder").rmdir()
+    assert found == ["a", "d", "other/x"]
+
+
+def test_walk_into_trouble(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def fail(fd: int) -> object:
+        if os.fstat(fd).st_ino == sub:
+            raise OSError(errno.EIO, "broken disk")
+        return real(fd)
+
+    sub = Path(tree._root, "sub").stat().st_ino
+    monkeypatch.setattr(os, "scandir", fail)
+    before = open_descriptors()
+    with pytest.raises(OSError, match="broken disk"):
+        for _, file in tree.walk([]):
+            file.close()
     assert open_descriptors() == before
 
 

@@ -134,7 +134,7 @@ class Tree:
                     continue
                 try:
                     file = self.open((*names, *below))
-                except FileNotFoundError:
+                except (FileNotFoundError, IsADirectoryError):  # it has changed since
                     continue
                 yield "/".join(below), file
 
