@@ -72,9 +72,9 @@ class Validators:
 
     def allow_range(self, fields: CIMultiDictProxy[str]) -> bool:
         """Whether `If-Range`, if it is there, names this version (RFC 9110 section 13.1.5)."""
-        value = fields.get("If-Range")
-        if value is None:
+        if "If-Range" not in fields:
             return True
+        value = ",".join(fields.getall("If-Range"))
         if _ENTITY_TAG.fullmatch(value):
             return self._is_strong and value == self.etag
         return self._is_strong and _date(fields, "If-Range") == self._modified
@@ -92,8 +92,11 @@ class Validators:
 
 
 def _date(fields: CIMultiDictProxy[str], name: str) -> int | None:
-    """The date in a field, in seconds since 1970; `None` if there is none that is valid."""
-    if not _HTTP_DATE.fullmatch(value := fields.get(name, "")):
+    """The date in a field, in seconds since 1970; `None` if there is none that is valid.
+
+    Nor is it if there is more than one: RFC 9110 sections 13.1.3 and 13.1.4.
+    """
+    if not _HTTP_DATE.fullmatch(value := ",".join(fields.getall(name, ()))):
         return None
     try:
         date = parsedate_to_datetime(value)

@@ -7,6 +7,7 @@ or a network and belongs in a worker thread.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import sys
@@ -100,7 +101,7 @@ class OpenFile:
         """Read at most `size` bytes from `offset` on, without waiting.
 
         Returns:
-          `b""` at the end of the file; `None` if nobody can tell without waiting.
+          At least one byte; `None` if there is none, or nobody can tell without waiting.
         """
         if sys.platform != "linux":
             return None
@@ -109,7 +110,9 @@ class OpenFile:
             count = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError:  # it would wait, or this file system can't tell
             return None
-        return bytes(memoryview(buffer)[:count])
+        # Nothing need not be the end: in Linux 5.9 and 5.10 it can also mean that it would wait
+        # (preadv2(2), BUGS).
+        return bytes(memoryview(buffer)[:count]) if count else None
 
     def close(self) -> None:
         """Close the file, unless it is somebody else's."""
@@ -150,18 +153,24 @@ class FilePart:
         The kernel reads and drops pages by the hundred, and reads them in their order: so the last
         one of each `_STRIDE` tells enough. To look at all of them would cost as much as to read
         them.
+
+        Raises:
+          io.UnsupportedOperation: This system, or file system, can't tell.
         """
         if sys.platform != "linux":
-            return 0
+            raise io.UnsupportedOperation("only Linux tells what is in its cache")
         buffers = (bytearray(1),)
         position = self.start
         try:
             while position < self.stop:
                 end = min(position + _STRIDE, self.stop)
-                os.preadv(self.file.fd, buffers, end - 1, os.RWF_NOWAIT)
+                if not os.preadv(self.file.fd, buffers, end - 1, os.RWF_NOWAIT):
+                    break  # the end, or as in `read_cached`
                 position = end
-        except OSError:  # it would wait, or this file system can't tell
+        except BlockingIOError:
             pass
+        except OSError as exc:
+            raise io.UnsupportedOperation(f"this file system does not tell: {exc}") from exc
         return position - self.start
 
     def warm(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._file import OpenVariant
-    from ._file_answer import FileOptions
+    from ._file_answer import FileAnswer, FileOptions
     from ._head import ResponseHead
     from ._transport import Transport
 
@@ -29,7 +30,7 @@ _FILE_TURNS = 4
 _LOOK_SIZE = 4 * 1024 * 1024
 _WARM_SIZE = 1024 * 1024
 
-_READ_SIZE = 64 * 1024
+_READ_SIZE = 128 * 1024
 
 
 class FileSender(Protocol):
@@ -41,9 +42,7 @@ class FileSender(Protocol):
     @property
     def _request_head(self) -> h11.Request | None: ...
 
-    def write_status(self, status: int) -> object: ...
-
-    def write_header(self, name: str, value: str) -> object: ...
+    def _replace_head(self, head: ResponseHead) -> None: ...
 
     def get_write_offset(self) -> int: ...
 
@@ -61,16 +60,14 @@ async def send_file(
     response: FileSender, open_variant: OpenVariant, options: FileOptions
 ) -> SendResult:
     """As `Response.send_file`."""
-    status = response._head.status
+    if (content_type := response._head.get_header("Content-Type")) is not None:
+        options = replace(options, content_type=content_type)
     answer = await trio.to_thread.run_sync(
-        answer_file, open_variant, options, response._request_head, status
+        answer_file, open_variant, options, response._request_head, response._head.status
     )
     with answer.file:
-        if answer.status != status:
-            response.write_status(answer.status)
-        for name, value in answer.fields.items():
-            if name == "Vary" or not response._head.has_header(name):
-                response.write_header(name, value)
+        # All of it or, if a value can't be sent, nothing: the handler may still answer otherwise.
+        response._replace_head(_answer_head(response._head, answer))
         result = SENT
         try:
             for piece in answer.pieces or (b"",):
@@ -86,10 +83,28 @@ async def send_file(
         return result
 
 
+def _answer_head(written: ResponseHead, answer: FileAnswer) -> ResponseHead:
+    """What was written before, and what the answer has to say beside it."""
+    head = written.copy()
+    if answer.status != head.status:
+        head.write_status(answer.status)
+    if "Content-Type" in answer.fields:
+        head.remove_header("Content-Type")  # it was taken from there, as far as it still fits
+    if answer.status in (412, 416):
+        head.remove_header("Content-Encoding")  # that of the file, and this is a short text
+    for name, value in answer.fields.items():
+        if name == "Vary" or head.get_header(name) is None:
+            head.write_header(name, value)
+    return head
+
+
 async def wait_cached(part: FilePart) -> FilePart:
     """The beginning of a part that can be read at once; waits for the disk if there is none.
 
     It must be sent before the next `await`: the cache may be needed for something else.
+
+    Raises:
+      io.UnsupportedOperation: As `FilePart.cached_size`.
     """
     if size := part.first(_LOOK_SIZE).cached_size():
         return part.first(size)
@@ -111,7 +126,7 @@ async def _send_part(response: FileSender, part: FilePart, length: int) -> SendR
                     return result
     except io.UnsupportedOperation:
         sent = response.get_write_offset() - start
-        return await _send_read(response, part.after(sent), length)
+    return await _send_read(response, part.after(sent), length)
 
 
 async def _send_read(response: FileSender, part: FilePart, length: int) -> SendResult:

@@ -67,10 +67,22 @@ class ResponseHead:
         self.status = int(code)
         self.reason = (_PHRASES.get(self.status, "") if phrase is None else phrase).encode("ascii")
 
-    def has_header(self, name: str) -> bool:
-        """Whether there is a field of that name, in any case."""
+    def copy(self) -> ResponseHead:
+        """The same once more, to be changed on its own."""
+        head = ResponseHead()
+        head.status, head.reason, head.fields = self.status, self.reason, self.fields.copy()
+        return head
+
+    def get_header(self, name: str) -> str | None:
+        """The value of the first field of that name, in any case; `None` if there is none."""
         wanted = name.lower().encode("ascii")
-        return any(field.lower() == wanted for field, _ in self.fields)
+        values = (value for field, value in self.fields if field.lower() == wanted)
+        return next((value.decode("latin-1") for value in values), None)
+
+    def remove_header(self, name: str) -> None:
+        """Remove all fields of that name, in any case."""
+        unwanted = name.lower().encode("ascii")
+        self.fields = [item for item in self.fields if item[0].lower() != unwanted]
 
     def write_header(self, name: str, value: str | bytes | int) -> None:
         """As `Response.write_header`."""

@@ -33,7 +33,8 @@ _CODING = re.compile(
 
 def content_type(name: str) -> str:
     """The media type of a file with that name, as far as it says; text is taken for UTF-8."""
-    media_type, coding = mimetypes.guess_type(name)
+    # It takes what it gets for a URL: without the slash, "data:,x.png" would be plain text.
+    media_type, coding = mimetypes.guess_type(f"/{name}")
     if coding is not None:
         return _COMPRESSED.get(coding, OCTETS)
     if media_type is None:

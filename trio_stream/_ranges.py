@@ -82,8 +82,9 @@ def multipart(
 def _part(first: str, last: str, size: int) -> range | None:
     """What one element of `Range` asks for; `None` if it means nothing."""
     if not first:
+        length = _position(last)
         # Of an empty file, the last bytes are none: that can only be said by sending all of it.
-        return range(max(size - _position(last), 0), size) if size else None
+        return range(max(size - length, 0), size) if size or not length else None
     start = _position(first)
     if not last:
         return range(start, size)

@@ -710,6 +710,10 @@ class Response:
         while self._outgoing.blocked and not self._is_over:
             await self._park()
 
+    def _replace_head(self, head: ResponseHead) -> None:
+        self._check_head_is_open("send_file")
+        self._head = head
+
     @property
     def _request_head(self) -> h11.Request | None:
         return self._protocol.request

@@ -27,8 +27,10 @@ _PASSING = _FOLDER | getattr(os, "O_PATH", os.O_RDONLY)  # which needs no right 
 # left, a broken disk) is trouble that the operator must hear of.
 _NOT_THERE = {
     errno.EACCES,
+    errno.EILSEQ,  # a name that is no UTF-8, on macOS and some file systems
     errno.EINVAL,
     errno.ELOOP,
+    errno.EMLINK,  # FreeBSD's ELOOP, if symlinks are not followed
     errno.ENAMETOOLONG,
     errno.ENOENT,
     errno.ENOTDIR,
@@ -132,7 +134,7 @@ class Tree:
                     continue
                 try:
                     file = self.open((*names, *below))
-                except FileNotFoundError:
+                except (FileNotFoundError, IsADirectoryError):  # it has changed since
                     continue
                 yield "/".join(below), file
 
@@ -159,7 +161,7 @@ class Tree:
         if path.is_relative_to(root):
             return str(root), path.relative_to(root).parts
         if self._symlinks_out:
-            return str(path.parent), (path.name,)
+            return str(path.parent), path.parts[1:][-1:]  # nothing below that is the root of all
         raise FileNotFoundError(errno.ENOENT, "outside", str(path))
 
     def _is_visible(self, name: str) -> bool:
