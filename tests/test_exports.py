@@ -118,7 +118,12 @@ def public_members() -> Iterator[tuple[str, object]]:
             value = getattr(module, name)
             yield name, value
             if inspect.isclass(value):
-                for member_name, member in vars(value).items():
+                own = [
+                    owner for owner in value.__mro__ if owner.__module__.startswith("trio_stream")
+                ]
+                for member_name, member in (
+                    (n, m) for owner in own for n, m in vars(owner).items()
+                ):
                     described = inspect.isroutine(member) or inspect.isdatadescriptor(member)
                     named = not member_name.startswith("_")
                     if named and (described or hasattr(member, "__get__")):

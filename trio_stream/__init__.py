@@ -10,6 +10,7 @@
 #     _listing      a folder as a page
 #     _routing      path patterns -> handler
 #     _request      _response
+#     _response_base              how a response is sent, step by step
 #     _forms        _body_stream  _events  _file_response    further ways to read, to send
 #     _file_answer  what a client gets of a file
 #     _message      _outgoing     a body read whole; the bytes of a response
