@@ -3,6 +3,9 @@
 # The layers, each importing only from those below it:
 #
 #     __main__ (the command line), testing
+#     _progress     what is sent to whom
+#     _live         transfers as lines in a terminal
+#     _transfer     what is told of a response that sends a file
 #     _app          routes, serve, run
 #     _server       listeners, what connections share, shutdown
 #     _connection   one transport and one protocol: the cycle of requests and responses
