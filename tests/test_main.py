@@ -10,7 +10,7 @@ import socket
 import sys
 import termios
 import wave
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING
@@ -62,6 +62,13 @@ class Program:
             assert data, f"it ended after {self._output!r}"
             self._output += data
         return match
+
+    async def read_rest(self) -> str:
+        """All of its output, which has ended."""
+        with suppress(trio.BrokenResourceError):  # that is the end of a terminal
+            while data := await self._stdout.receive_some():
+                self._output += data
+        return self._output.decode()
 
     async def read_port(self) -> int:
         return int((await self.read_until(r"Serving on http://127\.0\.0\.1:(\d+)"))[1])
@@ -411,9 +418,13 @@ async def test_a_terminal_shows_what_is_being_sent(tmp_path: Path) -> None:
         async with await open_download(port, "/film.webm"):
             await program.read_until(r"film\.webm .*B of 50 MB .*/s .*sending", end="")
         await program.read_until(r"stopped by the client: film\.webm to 127.0.0.1, after .* MB")
-        await program.read_until(r"\x1b\[\?25h", end="")  # the cursor is there again
-        program.process.send_signal(signal.SIGINT)
+        async with await open_download(port, "/film.webm?download"):
+            await program.read_until(r"after (?s:.*)film\.webm .*/s .*sending", end="")
+            program.process.send_signal(signal.SIGINT)
+            await program.read_until(r"stopped by the server: film\.webm to 127.0.0.1, after .* MB")
         assert await program.process.wait() == 0
+        output = await program.read_rest()
+    assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")  # the cursor is there again
 
 
 async def test_it_works_without_the_libraries_of_the_extra(tmp_path: Path) -> None:

@@ -181,15 +181,17 @@ async def test_what_has_no_length_has_no_total(
     assert display.over == ["sent: film to ?, 1.0 kB in 5 s, 195 bytes/s"]
 
 
-@pytest.mark.parametrize(("target", "size"), [("/film", "10 kB"), ("/part", "2.0 kB")])
+@pytest.mark.parametrize(
+    ("target", "what"), [("/film", "film to ?, 10 kB"), ("/part", "part of film to ?, 2.0 kB")]
+)
 async def test_what_is_over_soon_is_told_at_once(
-    autojump_clock: MockClock, app: App, display: Recorder, target: str, size: str
+    autojump_clock: MockClock, app: App, display: Recorder, target: str, what: str
 ) -> None:
     async with open_client(app) as client:
         await (await client.get(target)).read()
         await trio.sleep(LOOK)
     assert not any(display.looks)
-    assert display.over == [f"sent: film to ?, {size}"]
+    assert display.over == [f"sent: {what}"]
 
 
 @pytest.mark.parametrize("target", ["/unknown", "/known", "/fails", "HEAD /film", "HEAD /archive"])
@@ -408,6 +410,14 @@ def test_a_narrow_terminal_has_no_room_for_the_client(terminal: Terminal) -> Non
     assert line.endswith("sending")
 
 
+def test_a_full_screen_has_a_line_for_the_rest(terminal: Terminal) -> None:
+    display = LiveDisplay(make_console(terminal))
+    show(display, [Fake(name=str(number)) for number in range(5000)])
+    shown = lines(terminal.take())
+    assert [line.split()[0] for line in shown] == [*map(str, range(8)), "and"]
+    assert shown[-1].strip() == "and 4,992 more"
+
+
 def test_what_is_over_stays_above_the_lines(terminal: Terminal) -> None:
     display = LiveDisplay(make_console(terminal))
     show(display)
@@ -445,11 +455,11 @@ def test_names_are_no_markup(terminal: Terminal) -> None:
 
 def test_names_are_written_as_the_terminal_can(terminal: Terminal) -> None:
     terminal.encoding = "ascii"
-    display = LiveDisplay(make_console(terminal))
-    show(display, [Fake(name="café")], [Fake(summary="東京")])
+    display = LiveDisplay(make_console(terminal, width=60))
+    show(display, [Fake(name="café, and a lot more than fits")], [Fake(summary="東京")])
     text = terminal.take()
     assert text.isascii()
-    assert {"??", "caf?"} == {line.split()[0] for line in lines(text)}
+    assert {"??", "caf?,"} == {line.split()[0] for line in lines(text)}
 
 
 def test_a_long_line_is_left_to_the_terminal(terminal: Terminal) -> None:

@@ -54,16 +54,19 @@ class LiveDisplay:
             self._live = None
 
     def _table(self, transfers: Sequence[Transfer]) -> Table:
-        width = self._console.width
+        width, height = self._console.size
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        is_unicode = not self._console.options.ascii_only
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis" if is_unicode else "crop")
         if width >= _WIDE:
             table.add_column(no_wrap=True, style="dim")
         table.add_column(no_wrap=True)
         for _ in ("size", "speed"):
             table.add_column(no_wrap=True, justify="right")
         table.add_column(no_wrap=True, width=len("sending"))
-        for transfer in transfers:
+        # More than the screen has would be work for nothing, and others wait for their turn.
+        shown = transfers[: max(height - 2, 1)]
+        for transfer in shown:
             is_waiting = transfer.state == "waiting"
             row: list[ConsoleRenderable | str] = [
                 self._text(transfer.name),
@@ -80,6 +83,8 @@ class LiveDisplay:
             if width >= _WIDE:
                 row.insert(1, self._text(transfer.client))
             table.add_row(*row)
+        if more := len(transfers) - len(shown):
+            table.add_row(f"and {more:,} more")
         return table
 
     def _text(self, text: str, style: str = "") -> Text:

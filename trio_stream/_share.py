@@ -113,6 +113,7 @@ class Share(App):
             root = self.name if self.is_folder else None
             res.write_header("Content-Security-Policy", _POLICY)
             res.write_header("Content-Type", "text/html; charset=utf-8")
+            res.write_header("Cache-Control", "no-cache")
             res.end(file_page(names[:-1], entry, root=root, autoplay=True))
 
     def _make_folder_page(

@@ -81,7 +81,10 @@ def _is_importable(source: str) -> bool:
     if not all(map(str.isidentifier, (first, *others))):
         return False
     _make_importable(Path.cwd())
-    spec = importlib.util.find_spec(first)
+    try:
+        spec = importlib.util.find_spec(first)
+    except ValueError:  # it is loaded, but nobody can tell from where, as `__main__`
+        return True
     for name in others:
         if spec is None or spec.submodule_search_locations is None:
             return False

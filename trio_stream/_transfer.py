@@ -46,7 +46,7 @@ class Transfer:
     """
 
     def __init__(self, name: str, res: Response, req: Request) -> None:
-        self.name = printable(name)
+        self.name = self._name = printable(name)
         self.client = printable(str(req.client[0] if isinstance(req.client, tuple) else "?"))
         self.sent = 0
         self.total: int | None = None
@@ -63,7 +63,9 @@ class Transfer:
         """Take notice of what has happened to the response up to `now`."""
         res = self._response
         # All else that answers a request for a file is none: an error, a redirect, "you have it".
-        self.is_begun = res._head_started and res._head.status in (200, 206) and self._has_body
+        status = res._head.status
+        self.is_begun = res._head_started and status in (200, 206) and self._has_body
+        self.name = f"part of {self._name}" if status == 206 else self._name
         self.is_complete = res._complete
         self.is_over = res._complete or res.aborted
         self.total = res._total_size
