@@ -378,6 +378,25 @@ def test_the_current_directory_is_shared(directory: Path, shared: list[str]) -> 
     assert shared == [directory.name] * 2
 
 
+def test_a_module_that_runs_is_no_file(
+    shared: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("__main__").write_text("text")
+    monkeypatch.setattr("__main__.__spec__", None)  # as when a script is run
+    assert main(["__main__"]) == 2
+    assert shared == []
+    assert main(["./__main__"]) == 0
+    assert shared == ["__main__"]
+
+
+def test_what_cannot_be_looked_at_is_not_there(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "x" * 300
+    assert main([f"./{name}"]) == 2
+    assert "there is no file, folder, module or example './xxx" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("target", ["own", "mod", "bundle"])
 def test_an_example_or_a_module_comes_first(
     shared: list[str], capsys: pytest.CaptureFixture[str], target: str

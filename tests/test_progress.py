@@ -410,12 +410,15 @@ def test_a_narrow_terminal_has_no_room_for_the_client(terminal: Terminal) -> Non
     assert line.endswith("sending")
 
 
-def test_a_full_screen_has_a_line_for_the_rest(terminal: Terminal) -> None:
-    display = LiveDisplay(make_console(terminal))
+@pytest.mark.parametrize(("height", "most"), [(10, 8), (3, 1), (100, 20)])
+def test_too_many_have_a_line_together(terminal: Terminal, height: int, most: int) -> None:
+    console = make_console(terminal)
+    console.height = height
+    display = LiveDisplay(console)
     show(display, [Fake(name=str(number)) for number in range(5000)])
     shown = lines(terminal.take())
-    assert [line.split()[0] for line in shown] == [*map(str, range(8)), "and"]
-    assert shown[-1].strip() == "and 4,992 more"
+    assert [line.split()[0] for line in shown] == [*map(str, range(most)), "and"]
+    assert shown[-1].strip() == f"and {5000 - most:,} more"
 
 
 def test_what_is_over_stays_above_the_lines(terminal: Terminal) -> None:

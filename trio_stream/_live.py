@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _WIDE = 100  # columns, from which on there is room for the client
 
+# Drawing a line takes half a millisecond, in which everybody waits.
+_MOST_LINES = 20
+
 
 class LiveDisplay:
     """Shows a line for each transfer under way, below all that is over.
@@ -64,8 +67,7 @@ class LiveDisplay:
         for _ in ("size", "speed"):
             table.add_column(no_wrap=True, justify="right")
         table.add_column(no_wrap=True, width=len("sending"))
-        # More than the screen has would be work for nothing, and others wait for their turn.
-        shown = transfers[: max(height - 2, 1)]
+        shown = transfers[: min(max(height - 2, 1), _MOST_LINES)]
         for transfer in shown:
             is_waiting = transfer.state == "waiting"
             row: list[ConsoleRenderable | str] = [
