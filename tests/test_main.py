@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import socket
 import sys
+import termios
 import wave
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ import trio
 
 from trio_stream import App, __version__, _demo
 from trio_stream.__main__ import main
+from trio_stream._share import Share
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ SAYS_WHERE = """
 from trio_stream import App
 
 class Recorder(App):
-    def run(self, *, host, port):
+    def run(self, *, host, port, announce):
         print(f"{host} {port}")
 
 app = Recorder()
@@ -41,21 +44,31 @@ app = Recorder()
 class Program:
     """A running command."""
 
-    def __init__(self, process: trio.Process) -> None:
-        assert process.stdout is not None
-        assert process.stderr is not None
+    def __init__(
+        self,
+        process: trio.Process,
+        stdout: trio.abc.ReceiveStream,
+        stderr: trio.abc.ReceiveStream,
+    ) -> None:
         self.process = process
-        self._stdout = process.stdout
-        self._stderr = process.stderr
+        self._stdout = stdout
+        self._stderr = stderr
         self._output = b""
 
-    async def read_until(self, pattern: str) -> re.Match[str]:
+    async def read_until(self, pattern: str, *, end: str = ".*\n") -> re.Match[str]:
         """Read its stdout up to what `pattern` matches, to the end of that line."""
-        while not (match := re.search(f"{pattern}.*\n", self._output.decode())):
+        while not (match := re.search(pattern + end, self._output.decode("utf-8", "ignore"))):
             data = await self._stdout.receive_some()
             assert data, f"it ended after {self._output!r}"
             self._output += data
         return match
+
+    async def read_rest(self) -> str:
+        """All of its output, which has ended."""
+        with suppress(trio.BrokenResourceError):  # that is the end of a terminal
+            while data := await self._stdout.receive_some():
+                self._output += data
+        return self._output.decode()
 
     async def read_port(self) -> int:
         return int((await self.read_until(r"Serving on http://127\.0\.0\.1:(\d+)"))[1])
@@ -78,13 +91,41 @@ async def run_python(*args: str, env: dict[str, str] | None = None) -> AsyncIter
     process = await trio.lowlevel.open_process(
         [sys.executable, *args], cwd=CHECKOUT, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
-    program = Program(process)
     assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    program = Program(process, process.stdout, process.stderr)
     try:
         with trio.fail_after(30):
             yield program
     finally:
         await process.stdin.aclose()
+        await program.aclose()
+
+
+@asynccontextmanager
+async def run_in_terminal(*args: str) -> AsyncIterator[Program]:
+    """As `run_python`, in a terminal of 100 columns that has all of its output."""
+    master, terminal = os.openpty()
+    termios.tcsetwinsize(master, (24, 100))
+    environment = {**os.environ, "TERM": "xterm"}
+    try:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, *args],
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+    finally:
+        os.close(terminal)
+    output = trio.lowlevel.FdStream(master)
+    program = Program(process, output, output)
+    try:
+        with trio.fail_after(30):
+            yield program
+    finally:
         await program.aclose()
 
 
@@ -256,7 +297,7 @@ def test_every_example_is_found_and_listed(
 ) -> None:
     runs: list[tuple[str, int]] = []
     monkeypatch.chdir(CHECKOUT)
-    monkeypatch.setattr(App, "run", lambda app, *, host, port: runs.append((host, port)))
+    monkeypatch.setattr(App, "run", lambda app, *, host, port, announce: runs.append((host, port)))
     assert main([path.stem, "--port", "0"]) == 0
     assert runs == [("127.0.0.1", 0)]
     assert main(["--list"]) == 0
@@ -289,6 +330,140 @@ def test_a_file_does_not_take_the_place_of_a_module_that_is_in_use(
     assert sys.modules["socket"] is socket
 
 
+# Files and folders...
+
+
+@pytest.fixture
+def shared(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is shared, without serving it, in a directory with all sorts of things."""
+    for folder in ("photos", "bundle", "mod", "own", "examples", "pack.age", "folder.py"):
+        Path(folder).mkdir()
+    for file in ("bundle/__init__.py", "pack/__init__.py", "mod.py", "examples/own.py"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text("raise AssertionError('it was imported')")
+    for file in ("a:b", "photos/app.py:app", "report.pdf", "no_module", "pack/age.txt"):
+        Path(file).write_text("text")
+    names: list[str] = []
+    monkeypatch.setattr(Share, "run", lambda share, **options: names.append(share.name))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("photos", "photos"),
+        ("photos/", "photos"),
+        ("report.pdf", "report.pdf"),
+        ("no_module", "no_module"),
+        ("a:b", "a:b"),
+        ("folder.py", "folder.py"),
+        ("photos/app.py:app", "app.py:app"),
+        ("pack/age.txt", "age.txt"),
+        ("pack.age", "pack.age"),
+        ("./own", "own"),
+        ("./mod", "mod"),
+        ("./bundle", "bundle"),
+    ],
+)
+def test_a_file_or_a_folder_is_shared(
+    shared: list[str], capsys: pytest.CaptureFixture[str], target: str, name: str
+) -> None:
+    assert main([target]) == 0
+    assert shared == [name]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_current_directory_is_shared(directory: Path, shared: list[str]) -> None:
+    assert main(["."]) == main([str(directory)]) == 0
+    assert shared == [directory.name] * 2
+
+
+def test_a_module_that_runs_is_no_file(
+    shared: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("__main__").write_text("text")
+    monkeypatch.setattr("__main__.__spec__", None)  # as when a script is run
+    assert main(["__main__"]) == 2
+    assert shared == []
+    assert main(["./__main__"]) == 0
+    assert shared == ["__main__"]
+
+
+def test_what_cannot_be_looked_at_is_not_there(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "x" * 300
+    assert main([f"./{name}"]) == 2
+    assert "there is no file, folder, module or example './xxx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["own", "mod", "bundle"])
+def test_an_example_or_a_module_comes_first(
+    shared: list[str], capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    assert main([target]) == 2
+    assert shared == []
+    assert "it was imported" in capsys.readouterr().err
+
+
+def test_a_module_without_an_app_may_be_a_folder_to_share(
+    shared: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bundle/__init__.py").write_text("")
+    assert main(["bundle"]) == 2
+    assert "; to share what has that name, say './bundle'" in capsys.readouterr().err
+
+
+async def test_a_folder_is_served_and_the_log_tells_what_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    async with run_python("-m", "trio_stream", str(tmp_path), "--port", "0") as program:
+        port = await program.read_port()
+        head, page = await download(port, "/")
+        assert head.startswith("HTTP/1.1 200 ")
+        assert b'href="./notes.txt"' in page
+        head, body = await download(port, "/notes.txt")
+        assert body == b"notes"
+        program.process.send_signal(signal.SIGINT)
+        status, log = await program.wait()
+    assert status == 0
+    assert re.fullmatch(r"\S+ \S+ INFO trio_stream: sent: notes.txt to 127.0.0.1, 5 bytes\n", log)
+
+
+async def test_a_terminal_shows_what_is_being_sent(tmp_path: Path) -> None:
+    with (tmp_path / "film.webm").open("wb") as file:
+        file.truncate(50_000_000)
+    async with run_in_terminal("-m", "trio_stream", str(tmp_path), "--port", "0") as program:
+        port = await program.read_port()
+        async with await open_download(port, "/film.webm"):
+            await program.read_until(r"film\.webm .*B of 50 MB .*/s .*sending", end="")
+        await program.read_until(r"stopped by the client: film\.webm to 127.0.0.1, after .* MB")
+        async with await open_download(port, "/film.webm?download"):
+            await program.read_until(r"after (?s:.*)film\.webm .*/s .*sending", end="")
+            program.process.send_signal(signal.SIGINT)
+            await program.read_until(r"stopped by the server: film\.webm to 127.0.0.1, after .* MB")
+        assert await program.process.wait() == 0
+        output = await program.read_rest()
+    assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")  # the cursor is there again
+
+
+async def test_it_works_without_the_libraries_of_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    program_text = (
+        "import sys\n"
+        "for name in ('rich', 'segno', 'zipstream'): sys.modules[name] = None\n"
+        "from trio_stream.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    async with run_in_terminal("-c", program_text, str(tmp_path), "--port", "0") as program:
+        port = await program.read_port()
+        _, page = await download(port, "/?zip")
+        assert b"notes.txt" in page
+        assert b"?zip" not in page
+        _, body = await download(port, "/notes.txt")
+        assert body == b"notes"
+        await program.read_until("INFO trio_stream: sent: notes.txt to 127.0.0.1, 5 bytes")
+
+
 # What can't be done...
 
 FILES = {
@@ -314,17 +489,19 @@ FILES = {
         ("says_no_more:app", "can't import 'says_no_more': AssertionError; see line 1 of"),
         ("exits:app", "can't import 'exits': SystemExit: not today; see line 2 of"),
         ("nothing.py", "there is no file 'nothing.py'; --list shows the examples"),
-        ("nothing", "there is no module and no example 'nothing'; --list shows the examples"),
-        ("no.thing:app", "there is no module and no example 'no.thing'"),
-        ("empty.thing:app", "there is no module and no example 'empty.thing'"),
-        (":app", "there is no module and no example ''"),
-        ("..up:app", "there is no module and no example '..up'"),
+        ("nothing", "there is no file, folder, module or example 'nothing'; --list shows the"),
+        ("no.thing:app", "there is no file, folder, module or example 'no.thing'"),
+        ("empty.thing:app", "there is no file, folder, module or example 'empty.thing'"),
+        (":app", "there is no file, folder, module or example ''"),
+        ("..up:app", "there is no file, folder, module or example '..up'"),
         ("empty:app", "'empty' has no attribute 'app'; it needs an `app = App()`"),
         ("named.py:nothing", "'named.py' has no attribute 'nothing'; name one of its apps: server"),
         ("named.py", "'app' in 'named.py' is a str, not an App; name one of its apps: server"),
         ("--port 65536", "'65536' is no port, which is a number from 0 to 65535"),
         ("--port -1", "'-1' is no port"),
         ("--port http", "'http' is no port"),
+        ("fifo", "can't share 'fifo': no regular file"),
+        ("closed/file", "there is no file, folder, module or example 'closed/file'"),
         ("--hast", "unrecognized arguments: --hast; --help shows what there is"),
         ("forbidden.py --port 80", "can't serve on '127.0.0.1', port 80: Not for you; choose ano"),
         # Reserved for documentation, so no machine has it: RFC 5737.
@@ -338,6 +515,7 @@ def test_a_usage_error_is_one_line(
     for name, text in FILES.items():
         Path(name).write_text(text)
     Path("examples").symlink_to(CHECKOUT / "examples")
+    os.mkfifo("fifo")
     assert main(args.split()) == 2
     output, errors = capsys.readouterr()
     assert output == ""
@@ -356,6 +534,15 @@ async def test_a_port_in_use_is_a_usage_error() -> None:
         rf"trio-stream: can't serve on '127.0.0.1', port {port}: .*; end the program .*\n",
         errors,
     )
+
+
+def test_a_qr_code_needs_a_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trio_stream.__main__.HAVE_QR", False)
+    assert main(["--qr"]) == 2
+    message = "trio-stream: --qr needs a library: pip install 'trio-stream[share]'\n"
+    assert capsys.readouterr() == ("", message)
 
 
 # What it tells...
@@ -388,6 +575,6 @@ def test_list_shows_the_examples_of_the_current_directory_too(
 def test_list_says_so_if_there_are_none(
     directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trio_stream.__main__.CHECKOUT", directory)
+    monkeypatch.setattr("trio_stream._targets.CHECKOUT", directory)
     assert main(["--list"]) == 0
     assert capsys.readouterr().out.startswith("There are no examples here")

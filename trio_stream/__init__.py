@@ -3,11 +3,16 @@
 # The layers, each importing only from those below it:
 #
 #     __main__ (the command line), testing
+#     _targets      _announce    what it serves, and where
+#     _share        the app that serves a file or a folder to people
+#     _progress     _zip        what is sent to whom; a folder as an archive
+#     _live         transfers as lines in a terminal
+#     _transfer     what is told of a response that sends a file
 #     _app          routes, serve, run
 #     _server       listeners, what connections share, shutdown
 #     _connection   one transport and one protocol: the cycle of requests and responses
 #     _static       a folder as a part of an app
-#     _listing      a folder as a page
+#     _listing      _file_page    a folder and a file as pages
 #     _routing      path patterns -> handler
 #     _request      _response
 #     _response_base              how a response is sent, step by step

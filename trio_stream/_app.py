@@ -244,26 +244,38 @@ class App:
         async with server.running():
             await server.serve_stream(stream)
 
-    def run(self, *, host: str | None = "127.0.0.1", port: int = 8000) -> None:
+    def run(
+        self,
+        *,
+        host: str | None = "127.0.0.1",
+        port: int = 8000,
+        announce: Callable[[Server], object] | None = None,
+    ) -> None:
         """Serve from a script, until Ctrl-C or SIGTERM: `trio.run` around `serve`.
-
-        Where it serves is printed on stdout.
 
         Args:
           host: The name or address to listen on; `None` for all interfaces.
           port: 0 for a free one.
+          announce: Called with the `Server` once all listeners are bound. Without it, where it
+            serves is printed on stdout.
 
         Raises:
           OSError: The address is not to be had.
         """
-        trio.run(self._serve_until_signal, host, port)
+        trio.run(self._serve_until_signal, host, port, announce or _print_addresses)
 
-    async def _serve_until_signal(self, host: str | None, port: int) -> None:
+    async def _serve_until_signal(
+        self, host: str | None, port: int, announce: Callable[[Server], object]
+    ) -> None:
         listeners = await open_listeners(host, port)
         server = Server(self._router, self.config, listeners)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            for address in server.addresses:
-                name = f"[{address[0]}]" if ":" in address[0] else address[0]
-                print(f"Serving on http://{name}:{address[1]}", flush=True)
+            announce(server)
             async with move_on_when(signals.__anext__):
                 await server.serve()
+
+
+def _print_addresses(server: Server) -> None:
+    for address in server.addresses:
+        name = f"[{address[0]}]" if ":" in address[0] else address[0]
+        print(f"Serving on http://{name}:{address[1]}", flush=True)

@@ -68,10 +68,10 @@ _STYLE = """
   th a { color: var(--muted); text-decoration: none; white-space: nowrap; }
   th a:hover, th[aria-sort] a { color: var(--text); }
   td { padding: .5rem .75rem; border-top: 1px solid var(--line); color: var(--muted); }
-  tbody tr { position: relative; }
   tbody tr:first-child td { border-top: 0; }
   tbody tr:hover { background: var(--hover); }
   td.icon { width: 2.25rem; padding-inline: 1.5rem 0; }
+  td.name { position: relative; }
   td.name a { color: var(--text); text-decoration: none; }
   td.name a:hover { text-decoration: underline; }
   td.name a::after { content: ""; position: absolute; inset: 0; }
@@ -91,13 +91,13 @@ _STYLE = """
                border-block: 1px solid var(--line); }
     th { border: 0; text-align: start; }
     th.icon, th.actions { display: none; }
-    tbody tr { display: grid; grid-template: "icon name actions" auto "icon facts actions" auto
-               / auto 1fr auto; align-items: center; column-gap: .75rem; padding: .625rem 1rem;
-               border-top: 1px solid var(--line); }
+    tbody tr { position: relative; display: grid; align-items: center; column-gap: .75rem;
+               grid-template: "icon name actions" auto "icon facts actions" auto / auto 1fr auto;
+               padding: .625rem 1rem; border-top: 1px solid var(--line); }
     tbody tr:first-child { border-top: 0; }
     tbody td { padding: 0; border: 0; width: auto; }
     tbody td.icon { grid-area: icon; width: auto; padding: 0; }
-    td.name { grid-area: name; }
+    td.name { grid-area: name; position: static; }
     tbody td.actions { grid-area: actions; width: auto; padding: 0; margin-inline-end: -.5rem; }
     td.size, td.time { grid-row: 2; font-size: .8125rem; }
     td.size { grid-column: 2; justify-self: start; }

@@ -1,0 +1,80 @@
+"""What the command line says about where it serves: addresses, a QR code, a warning."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+try:
+    import segno
+except ImportError:
+    segno = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from ._server import Server
+
+HAVE_QR = segno is not None
+
+# For documentation only, so it is nobody's: RFC 5737 and RFC 3849. Its way leads to the network.
+_SOMEBODY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+def announce(server: Server, *, shared: str | None = None, qr: bool = False) -> None:
+    """Say where it serves, on stdout, and on stderr what to be careful about.
+
+    Args:
+      server: What serves.
+      shared: What is served, if it is not an app but a file or folder.
+      qr: Whether to print the best address as a QR code, too.
+    """
+    found = [address for bound in server.addresses for address in find_addresses(*bound[:2])]
+    for host, port in found:
+        print(f"Serving on {_url(host, port)}")
+    if qr:
+        # The best one is what the phone can use that takes a picture of it.
+        host, port = min(found, key=lambda address: is_loopback(address[0]))
+        print_qr(_url(host, port))
+        if is_loopback(host):
+            print("Only this machine can use it. --host 0.0.0.0 lets others in.")
+    sys.stdout.flush()
+    is_public = not all(is_loopback(bound[0]) for bound in server.addresses)
+    if shared is not None and is_public:
+        print(
+            f"Warning: whoever can reach this machine can read {shared!r}. There is no password.",
+            file=sys.stderr,
+        )
+
+
+def find_addresses(host: str, port: int) -> list[tuple[str, int]]:
+    """Where a server that is bound to an address can be found. Nothing is sent to find out.
+
+    If it is bound to all addresses of this machine, that is the one that only this machine can use,
+    and the one that it has in the network, if any.
+    """
+    ip = ipaddress.ip_address(host)
+    if not ip.is_unspecified:
+        return [(host, port)]
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    hosts = ["127.0.0.1" if ip.version == 4 else "::1"]
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((_SOMEBODY[family], 9))  # which only looks up the way there
+        hosts.append(probe.getsockname()[0])
+    return [(host, port) for host in hosts]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can use an address."""
+    return ipaddress.ip_address(host).is_loopback
+
+
+def print_qr(url: str) -> None:
+    """Print a URL as a QR code, in the characters that stdout has."""
+    is_unicode = sys.stdout.encoding.lower().startswith("utf")
+    segno.make(url, error="m", micro=False).terminal(border=2, compact=is_unicode)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,179 @@
+"""What the command line is asked to serve: an app, an example, a file or a folder."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+import traceback
+from contextlib import suppress
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._app import App
+from ._share import Share
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+CHECKOUT = Path(__file__).parent.parent
+
+
+class UsageError(Exception):
+    """What the user asked for can't be done; the message says why, and what to do."""
+
+
+def find_app(target: str) -> App:
+    """Import the app that `target` names, or make one that serves the file or folder of that name.
+
+    Raises:
+      UsageError: There is none.
+    """
+    source, colon, attribute = target.rpartition(":")
+    if not colon or target.endswith(".py"):  # which may be C:\\app.py
+        source, attribute = target, "app"
+    example = find_examples().get(target)
+    if example is None and _is_path(target) and not _is_importable(source):
+        return share(target)
+    if example is not None or source.endswith(".py"):
+        module = import_file(example or Path(source))
+    else:
+        module = import_module(source)
+    app = getattr(module, attribute, None)
+    if isinstance(app, App):
+        return app
+    apps = [name for name, value in vars(module).items() if isinstance(value, App)]
+    advice = f"name one of its apps: {', '.join(apps)}" if apps else "it needs an `app = App()`"
+    if _is_path(target) and example is None:
+        advice += f"; to share what has that name, say {f'./{target}'!r}"
+    if not hasattr(module, attribute):
+        raise UsageError(f"{source!r} has no attribute {attribute!r}; {advice}")
+    kind = type(app).__name__
+    raise UsageError(f"{attribute!r} in {source!r} is a {kind}, not an App; {advice}")
+
+
+def share(path: str) -> Share:
+    """Make an app that serves a file or a folder.
+
+    Raises:
+      UsageError: It can't be read.
+    """
+    try:
+        return Share(path)
+    except OSError as exc:
+        reason = getattr(exc.__cause__ or exc, "strerror", exc)
+        raise UsageError(f"can't share {path!r}: {reason}") from exc
+
+
+def _is_path(target: str) -> bool:
+    with suppress(OSError):  # it can't be looked at
+        return bool(target) and Path(target).exists()
+    return False
+
+
+def _is_importable(source: str) -> bool:
+    """Whether there is a module of that name. Nothing is imported to find out."""
+    if source.endswith(".py"):
+        return Path(source).is_file()
+    first, *others = source.split(".")
+    if not all(map(str.isidentifier, (first, *others))):
+        return False
+    _make_importable(Path.cwd())
+    try:
+        spec = importlib.util.find_spec(first)
+    except ValueError:  # it is loaded, but nobody can tell from where, as `__main__`
+        return True
+    for name in others:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations)
+    return spec is not None and spec.origin is not None  # else any folder would be a package
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a file as `python path` runs it: what lies beside it can be imported.
+
+    Raises:
+      UsageError: There is none, or it raises.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no file {str(path)!r}; --list shows the examples")
+    _make_importable(path.parent.resolve())
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # a file called json.py must not hide the real one
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as exc:
+        raise _import_failed(str(path), exc) from exc
+    return module
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module, as from a program in the current directory.
+
+    Raises:
+      UsageError: There is none, or it raises.
+    """
+    not_found = UsageError(
+        f"there is no file, folder, module or example {name!r}; --list shows the examples"
+    )
+    if not all(map(str.isidentifier, name.split("."))):
+        raise not_found
+    _make_importable(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as exc:
+        # What is missing is the module or a package that it is in, not something that it imports.
+        if isinstance(exc, ModuleNotFoundError) and f"{name}.".startswith(f"{exc.name}."):
+            raise not_found from exc
+        raise _import_failed(name, exc) from exc
+
+
+def _make_importable(directory: Path) -> None:
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+
+
+def _import_failed(source: str, exc: BaseException) -> UsageError:
+    if isinstance(exc, SyntaxError):
+        file, line, message = exc.filename, exc.lineno, exc.msg
+    else:
+        frame = traceback.extract_tb(exc.__traceback__)[-1]
+        file, line, message = frame.filename, frame.lineno, " ".join(str(exc).split())
+    what = f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+    return UsageError(f"can't import {source!r}: {what}; see line {line} of {file}")
+
+
+def find_examples() -> dict[str, Path]:
+    """The examples by name: those in ./examples, and those in the checkout of this package."""
+    directories = [Path("examples")]
+    if (CHECKOUT / "pyproject.toml").is_file():  # it is not installed among other packages
+        directories.append(CHECKOUT / "examples")
+    examples: dict[str, Path] = {}
+    for directory in directories:
+        for path in sorted(directory.glob("[!_]*.py")):
+            examples.setdefault(path.stem, path)
+    return examples
+
+
+def list_examples() -> None:
+    """Print the name of each example, and the first line of what it says about itself."""
+    examples = find_examples()
+    width = max(map(len, examples), default=0)
+    for name, path in examples.items():
+        print(f"{name:{width}}  {_first_line(path)}")
+    if not examples:
+        print("There are no examples here: they come with the source of trio_stream.")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        docstring = ast.get_docstring(ast.parse(path.read_bytes()))
+    except SyntaxError as exc:
+        return f"(can't be read: {exc.msg}, line {exc.lineno})"
+    return (docstring or "").partition("\n")[0]
