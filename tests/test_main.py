@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import termios
 import wave
 from contextlib import asynccontextmanager, suppress
@@ -169,7 +170,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_imports: No
 
 @pytest.fixture(scope="module")
 def song() -> bytes:
-    return _demo.make_song()
+    file = io.BytesIO()
+    _demo.write_song(file)
+    return file.getvalue()
 
 
 async def test_the_demo_serves_its_song_to_the_last_byte(song: bytes) -> None:
@@ -190,47 +193,23 @@ def test_the_song_can_be_played(song: bytes) -> None:
     assert 20_000 < max(samples) < 2**15 - 1  # audible, and not clipped
 
 
-@pytest.mark.parametrize(
-    ("asked", "part"),
-    [
-        ("bytes=0-", "0-999"),
-        ("bytes=0-0", "0-0"),
-        ("bytes=100-199", "100-199"),
-        ("bytes=900-2000", "900-999"),
-        ("bytes=1000-", None),
-        ("bytes=20-10", None),
-        ("bytes=-5", None),
-        ("bytes=0-1,5-6", None),
-        ("lines=1-2", None),
-    ],
-)
-async def test_the_demo_serves_the_part_that_a_player_seeks(
-    autojump_clock: trio.testing.MockClock,
-    monkeypatch: pytest.MonkeyPatch,
-    asked: str,
-    part: str | None,
-) -> None:
-    data = bytes(range(250)) * 4
-    monkeypatch.setattr(_demo, "make_song", lambda: data)
-    async with open_client(_demo.make_app(), window=100) as client:
-        answer = await client.request("GET", "/song.wav", headers=[("Range", asked)])
-        body = await answer.read()
-    if part is None:
-        assert answer.status_code == 200
-        assert "Content-Range" not in answer.headers
-        assert body == data
-    else:
-        first, last = map(int, part.split("-"))
-        assert answer.status_code == 206
-        assert answer.headers["Content-Range"] == f"bytes {part}/1000"
-        assert body == data[first : last + 1]
+async def test_the_demo_serves_the_part_that_a_player_seeks() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(data := bytes(range(250)) * 4)
+        file.flush()
+        async with open_client(_demo.make_app(file), window=100) as client:
+            asked = [("Range", "bytes=100-199")]
+            answer = await client.request("GET", "/song.wav", headers=asked)
+            assert answer.status_code == 206
+            assert answer.headers["Content-Type"] == "audio/wav"
+            assert answer.headers["Content-Range"] == "bytes 100-199/1000"
+            assert await answer.read() == data[100:200]
 
 
 async def test_the_demo_page_plays_the_song_and_needs_nothing_else(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
-    monkeypatch.setattr(_demo, "make_song", bytes)
-    async with open_client(_demo.make_app()) as client:
+    async with open_client(_demo.make_app(io.BytesIO())) as client:
         page = await client.get("/")
         html = (await page.read()).decode()
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"

@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -42,15 +43,14 @@ def main(args: Sequence[str] | None = None) -> int:
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         if options.target is None:
-            app = _demo.make_app()
             host = f"[{options.host}]" if ":" in options.host else options.host
             where = f"http://{host}:{options.port or 'PORT'}"
             print("The demo: open the address below in a browser, or try")
             print(f"  curl --limit-rate 500k --output song.wav {where}/song.wav")
-        else:
-            app = find_app(options.target)
-        shared = app.name if isinstance(app, Share) else None
-        serve(app, options.host, options.port, partial(announce, shared=shared, qr=options.qr))
+        is_demo = options.target is None
+        with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
+            shared = app.name if isinstance(app, Share) else None
+            serve(app, options.host, options.port, partial(announce, shared=shared, qr=options.qr))
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2

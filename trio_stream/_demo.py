@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
+import tempfile
 import wave
 from array import array
+from contextlib import contextmanager
 from operator import add
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ._app import App
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._request import Request
     from ._response import Response
 
@@ -58,10 +60,17 @@ PAGE = b"""\
 """
 
 
-def make_app() -> App:
-    """The demo, with its song, which takes a few tenths of a second to make."""
+@contextmanager
+def open_demo() -> Iterator[App]:
+    """The demo, and a song that it plays for the length of the block."""
+    with tempfile.TemporaryFile() as song:
+        write_song(song)
+        yield make_app(song)
+
+
+def make_app(song: IO[bytes]) -> App:
+    """The demo, with a song of somebody else's."""
     app = App()
-    sound = make_song()
 
     @app.get("/")
     def page(res: Response, _: Request) -> None:
@@ -69,37 +78,14 @@ def make_app() -> App:
         res.end(PAGE)
 
     @app.get("/song.wav")
-    async def song(res: Response, req: Request) -> None:
-        part = find_range(req.headers.get("Range", ""), len(sound))
-        if part:
-            range_ = f"bytes {part.start}-{part.stop - 1}/{len(sound)}"
-            res.write_status(206).write_header("Content-Range", range_)
-        res.write_header("Content-Type", "audio/wav").write_header("Accept-Ranges", "bytes")
-        part = part or range(len(sound))
-        total = len(part)
-        with io.BytesIO(sound[part.start : part.stop]) as file:
-            while not res.aborted:
-                chunk = file.read(65536)
-                ok, done = await res.send_chunk(chunk, total)
-                if not ok or done:
-                    break
+    async def send_song(res: Response, _: Request) -> None:
+        await res.send_file(song, content_type="audio/wav")
 
     return app
 
 
-def find_range(header: str, total: int) -> range:
-    """The part that a `Range` asks for: a player can't seek in a song without.
-
-    It is empty if there is none, and for other forms, which RFC 9110 section 14.2 lets us ignore.
-    """
-    match = re.fullmatch(r"bytes=(\d{1,9})-(\d{0,9})", header)
-    if match is None:
-        return range(0)
-    return range(int(match[1]), min(int(match[2] or total) + 1, total))
-
-
-def make_song() -> bytes:
-    """The melody, repeated without a gap, as a WAV file with one channel of 16 bits."""
+def write_song(file: IO[bytes]) -> None:
+    """Write the melody, repeated without a gap, as a WAV file with one channel of 16 bits."""
     notes = [(note[0], float(note[1:])) for note in MELODY.split()]
     beats = sum(length for _, length in notes)
     size = round(beats * BEAT * SAMPLE_RATE)
@@ -115,13 +101,12 @@ def make_song() -> bytes:
     del mix[size:]
     scale = 24_000 / max(map(abs, mix))  # not quite as loud as 16 bits can be
     samples = array("h", [int(sample * scale) for sample in mix])
-    file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
         writer.setsampwidth(samples.itemsize)
         writer.setframerate(SAMPLE_RATE)
         writer.writeframes(samples.tobytes() * REPEATS)
-    return file.getvalue()
+    file.flush()
 
 
 def _pluck(hertz: float) -> list[float]:
