@@ -368,10 +368,10 @@ async def test_many_downloads_at_once(large: Path, epoll: bool, nursery: trio.Nu
 
     with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as clients:
-            for _ in range(30):
+            for _ in range(20):
                 clients.start_soon(start_client)
         await until(lambda: open_descriptors() == before)
-    assert server.stats.body_bytes_sent == 30 * SIZE
+    assert server.stats.body_bytes_sent == 20 * SIZE
     nursery.cancel_scope.cancel()
 
 
@@ -724,7 +724,7 @@ def test_client_that_stalls_and_one_that_does_not(large: Path) -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-@pytest.mark.parametrize("ticks", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
+@pytest.mark.parametrize("ticks", [0, 1, 2, 5, 13, 34, 55])
 async def test_cancelled_at_any_step(kind: Kind, ticks: int, large: Path) -> None:
     """Wherever it is, all that was accepted arrives, and nothing else."""
     app = App()
