@@ -1088,6 +1088,25 @@ async def test_fairness_with_an_open_part(large: Path) -> None:
     assert ticks > 10
 
 
+@pytest.mark.parametrize("epoll", [True, False])
+async def test_the_least_turns(tmp_path: Path, epoll: bool, nursery: trio.Nursery) -> None:
+    """Shared by two, they must still be turns."""
+    size = 64 * 1024 + 100
+    path = make_file(tmp_path / "file.bin", bytes(body(0, size)))
+    config = Config(send_budget=1)
+    server = await start_server(nursery, make_app(path, config=config), epoll=epoll)
+    with trio.fail_after(TIMEOUT):
+        async with await connect(server.port) as one, await connect(server.port) as other:
+            for stream in (one, other):
+                await stream.send_all(get("/file", "Connection: close"))
+            for stream in (one, other):
+                received = b""
+                while data := await stream.receive_some(size):
+                    received += data
+                assert decode(received)[0].body == body(0, size)
+    nursery.cancel_scope.cancel()
+
+
 async def test_part_is_the_length_of_its_bytes(large: Path) -> None:
     """`FilePart` goes through the same code as bytes: as a view, it is one that is not empty."""
     with open_file(large) as file:
