@@ -244,13 +244,12 @@ async def test_conditions_and_ranges(folder: Path, kind: Kind) -> None:
             + get("/home.html", "If-Match: x", "Connection: close")
         )
         rest = await peer.receive_until_eof()
-        statuses = []
+        answers = []
         while rest:
             answer, rest = decode(rest)
-            statuses.append((answer.status, answer.body[:4]))
-        assert statuses == [(206, b"om"), (304, b""), (416, b"Requ"), (412, b"Prec")] or statuses[
-            2
-        ] == (416, b"Rang")
+            answers.append((answer.status, answer.body))
+    assert [status for status, _ in answers] == [206, 304, 416, 412]
+    assert [body for _, body in answers[:2]] == [b"om", b""]
 
 
 @pytest.mark.parametrize(
