@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.clients import Bursts, body, open_descriptors, until
-from tests.files import MODIFIED_NS, make_file
-from tests.harness import connect, decode, get, open_peer, start_server, without_date
+from tests.files import MODIFIED_NS, Answered, make_file, sent_parts
+from tests.harness import KINDS, connect, decode, get, open_peer, start_server, without_date
 from tests.test_file import cool_down
 from trio_stream import AbortReason, App, Config, Request, Response
 from trio_stream._file import FilePart, OpenFile, open_file, open_variants
@@ -184,6 +186,56 @@ async def test_large_file_and_parts_of_it(
             found = answer.body.index(piece, at)
             assert found - at < 1000
             at = found + len(piece)
+
+
+async def fetch(app: App, kind: Kind, request: bytes) -> bytes:
+    """What is answered by a server that closes then, to a client with much room."""
+    received = bytearray()
+    if kind == "memory":
+        async with open_client(app, window=SIZE) as client:
+            await client.send_all(request)
+            while data := await client.receive_some():
+                received += data
+        return bytes(received)
+    async with trio.open_nursery() as nursery:
+        server = await start_server(nursery, app, epoll=kind == "socket")
+        async with await connect(server.port) as stream:
+            await stream.send_all(request)
+            while data := await stream.receive_some(1024 * 1024):
+                received += data
+        nursery.cancel_scope.cancel()
+    return bytes(received)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, SIZE - 1), min_size=2, max_size=8, unique=True).filter(
+        lambda cuts: len(cuts) % 2 == 0
+    ),
+    suffix=st.none() | st.integers(1, SIZE),
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_ranges(kind: Kind, large: Path, cuts: list[int], suffix: int | None) -> None:
+    edges = sorted(cuts)
+    specs = [f"{first}-{last}" for first, last in zip(edges[::2], edges[1::2], strict=True)]
+    if suffix is not None:
+        specs.append(f"-{suffix}")
+    request = get("/file", f"Range: bytes={','.join(specs)}", "Connection: close")
+
+    async def main() -> bytes:
+        with trio.fail_after(TIMEOUT):
+            return await fetch(make_app(large), kind, request)
+
+    answer, rest = decode(trio.run(main))
+    assert rest == b""
+    assert answer.is_whole
+    fields = {name.decode(): value.decode() for name, value in answer.fields}
+    if answer.status == 200:  # with its frames, it would have been longer
+        assert answer.body == body(0, SIZE)
+        return
+    for content_range, data in sent_parts(Answered(206, fields, 0, answer.body)):
+        first, last = map(int, content_range.removeprefix("bytes ").split("/")[0].split("-"))
+        assert data == body(first, last + 1 - first)
 
 
 # What the handler says of it...
