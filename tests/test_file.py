@@ -22,6 +22,7 @@ from trio_stream._file import (
     FileTooShortError,
     OpenFile,
     borrow_file,
+    check_system,
     open_file,
     open_variants,
 )
@@ -282,3 +283,11 @@ def test_error_says_how_long_it_was(path: Path) -> None:
     assert isinstance(error, EOFError)
     expected = "'file.bin' had 2560 bytes when it was opened, and now it ends before byte 100"
     assert str(error) == expected
+
+
+def test_files_need_a_posix_system(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_system()
+    monkeypatch.delattr(os, "pread")
+    monkeypatch.setattr(os, "name", "nt")
+    with pytest.raises(NotImplementedError, match="POSIX systems only, and not on nt"):
+        open_variants(str(path))

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -433,3 +433,14 @@ async def test_folder_that_comes_and_goes(folder: Path) -> None:
         assert (await fetch(client, "/home.html"))[0] == 404
         folder.with_name("moved").rename(folder)
         assert (await fetch(client, "/home.html"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "option", [{"index": "a/index.html"}, {"not_found": ".404.html"}, {"not_found": ""}]
+)
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path, option: dict[str, Any]) -> None:
+    ((what, name),) = option.items()
+    with pytest.raises(ValueError, match=f"{what} must be the name of a file.*{name!r}"):
+        App().static("/", tmp_path, **option)
+    if name.startswith("."):
+        App().static("/", tmp_path, dotfiles=True, **option)

@@ -180,8 +180,9 @@ class App:
         """Serve the regular files below a directory, as `Response.send_file` does.
 
         Nothing else can be reached: no path leads out of the directory, and a device, a FIFO or a
-        socket is never opened. What can't be had, for whatever reason, is answered with 404. A path
-        to a directory gets its slash by a redirect.
+        socket is never opened. What is not there, or must not be seen or read, is answered with
+        404; trouble of the system, such as too many open files, with 500. A path to a directory
+        gets its slash by a redirect.
 
         Args:
           prefix: The path of the directory: `"/static"`, or `"/"`.
@@ -192,18 +193,25 @@ class App:
             short plain text.
           cache_control: The value of `Cache-Control` with files.
           precompressed: As in `Response.send_file`.
-          dotfiles: Whether names that begin with a dot can be reached.
+          dotfiles: Whether names that begin with a dot can be reached. A symlink of another name
+            that leads to one is followed.
           symlinks_out: Whether symlinks may lead out of the directory. Those that lead to something
             inside are followed anyway.
 
         Raises:
           NotADirectoryError: `directory` is none.
-          ValueError: The prefix is malformed, or has a route for GET.
+          ValueError: The prefix is malformed, or has a route for GET; or `index` or `not_found`
+            can't be the name of a file there.
+          NotImplementedError: This is no POSIX system.
         """
         path = prefix.rstrip("/")
         options = FileOptions(cache_control=cache_control, precompressed=precompressed)
+        tree = Tree(directory, dotfiles=dotfiles, symlinks_out=symlinks_out)
+        for what, name in (("index", index), ("not_found", not_found)):
+            if name is not None and not tree.is_visible(name):
+                raise ValueError(f"{what} must be the name of a file, and no hidden one: {name!r}")
         files = StaticFiles(
-            tree=Tree(directory, dotfiles=dotfiles, symlinks_out=symlinks_out),
+            tree=tree,
             depth=path.count("/"),
             index=index,
             make_page=listing_page if listing else None,

@@ -1,7 +1,7 @@
 """One connection: a transport and a protocol joined, and the cycle of requests and responses.
 
 All of it is one task: receiving a request, its handler and the flush follow each other in
-  `_serve_request`.
+`_serve_request`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ _FLAGS = (
 )
 NO_SYMLINK = getattr(os, "O_NOFOLLOW", 0)
 
-_STRIDE = 512 * 1024
+_STRIDE = 256 * 1024
 
 
 class FileTooShortError(EOFError):
@@ -225,7 +225,9 @@ def open_variants(file: StrPath | HasFileno) -> OpenVariant:
 
     Raises:
       TypeError: It is neither a path nor a file.
+      NotImplementedError: As `check_system`.
     """
+    check_system()
     if isinstance(file, str | os.PathLike):
         path = os.fspath(file)
         return lambda suffix: open_file(path + suffix)
@@ -238,6 +240,16 @@ def open_variants(file: StrPath | HasFileno) -> OpenVariant:
         return borrow_file(file)
 
     return borrow
+
+
+def check_system() -> None:
+    """Check that files can be served here.
+
+    Raises:
+      NotImplementedError: They can't.
+    """
+    if not (hasattr(os, "pread") and os.open in os.supports_dir_fd):
+        raise NotImplementedError(f"files are served on POSIX systems only, and not on {os.name}")
 
 
 def _check_regular(path: object, status: os.stat_result) -> None:

@@ -321,10 +321,12 @@ class Response(ResponseBase):
 
         All of RFC 9110 that is about files is done: `ETag` and `Last-Modified`, conditions, ranges,
         and their 206, 304, 412 and 416, unless another status than 200 was written before. Fields
-        that were written before stay as they are.
+        that were written before stay as they are; conditions are about the file, though, and not
+        about an `ETag` that was written.
 
         On a socket, the kernel sends the file without copying it. What is not in its cache is read
-        in a worker thread, so nobody waits for the disk but this client.
+        in a worker thread, so nobody waits for the disk but this client. To change a file that is
+        served, replace it (`os.replace`): if it is changed in place, clients get some of both.
 
         Args:
           file: A path, or an open file that has a descriptor. That is sent from its start, stays
@@ -342,11 +344,14 @@ class Response(ResponseBase):
         Raises:
           OSError: The file can't be opened, or is no regular file; nothing was sent. Or it can't be
             read.
-          EOFError: It became shorter while it was sent. The response is aborted as `INCOMPLETE`. If
-            it became longer, it is sent up to its first length.
-          ValueError: A value can't be that of a header field.
+          EOFError: It became shorter than it was when it was opened. If the head was sent, the
+            response is aborted as `INCOMPLETE`. A file that becomes longer is sent up to its first
+            length.
+          ValueError: A value can't be that of a header field, or the path has a NUL in it, or the
+            file was closed.
           TypeError: `file` is neither a path nor a file.
           RuntimeError: The head has been sent.
+          NotImplementedError: This is no POSIX system.
         """
         self._check_head_is_open("send_file")
         options = FileOptions(

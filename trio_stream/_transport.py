@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from abc import ABC, abstractmethod
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import trio
@@ -121,10 +121,13 @@ class Transport(ABC):
         """
         raise io.UnsupportedOperation(f"{part.file.name!r} must be read to be sent")
 
-    @contextmanager
-    def sending_files(self) -> Iterator[None]:
-        """Expect `send_file` for the length of the block."""
-        yield
+    def sending_files(self) -> AbstractContextManager[None]:
+        """Expect `send_file` for the length of the block.
+
+        Raises:
+          io.UnsupportedOperation: As `send_file`, if it will do so in any case.
+        """
+        raise io.UnsupportedOperation("files must be read to be sent")
 
     @abstractmethod
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:

@@ -60,7 +60,7 @@ class Tree:
     """The regular files and folders below a folder: no device, FIFO or socket.
 
     Each is opened step by step from the root, without following a symlink. Only where that fails,
-    symlinks are resolved first, and the way that comes out is then gone in the same manner: so it
+    symlinks are resolved first, and the path that comes out is then walked in the same way: so it
     can't lead out of the tree, even if somebody replaces a folder by a symlink in between.
 
     Args:
@@ -141,7 +141,7 @@ class Tree:
     def _reach(self, take: Callable[[str, Sequence[str]], _T], names: Sequence[str]) -> _T:
         """`take` a thing from a place to start from, and the names from there on."""
         try:
-            if not all(map(self._is_visible, names)):
+            if not all(map(self.is_visible, names)):
                 raise FileNotFoundError(errno.ENOENT, "hidden", "/".join(names))
             try:
                 return take(self._root, names)
@@ -164,7 +164,8 @@ class Tree:
             return str(path.parent), path.parts[1:][-1:]  # nothing below that is the root of all
         raise FileNotFoundError(errno.ENOENT, "outside", str(path))
 
-    def _is_visible(self, name: str) -> bool:
+    def is_visible(self, name: str) -> bool:
+        """Whether there could be a file or folder of that name."""
         if name in ("", ".", "..") or not {"/", "\\", "\0", os.sep}.isdisjoint(name):
             return False
         return self._dotfiles or not name.startswith(".")
@@ -184,7 +185,7 @@ class Tree:
         return [entry for entry in found if entry is not None]
 
     def _entry(self, folder: Path, item: os.DirEntry[str]) -> Entry | None:
-        if not self._is_visible(item.name):
+        if not self.is_visible(item.name):
             return None
         try:
             if item.is_symlink() and not self._symlinks_out:
