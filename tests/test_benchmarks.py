@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,13 +43,19 @@ MIB = 1 << 20
 )
 def test_scenario_runs_on_every_server_that_offers_it(scenario: Scenario) -> None:
     samples = list(run(scenario, SERVERS, 1))
-    offering = {server.name for server in SERVERS if scenario.name in server.offers}
+    offering = {s.name for s in SERVERS if scenario.name in s.offers and not s.missing()}
     assert "trio_stream" in offering
     assert {sample.server for sample in samples} == offering
-    assert all(value >= 0 for sample in samples for value in sample.figures.values())
+    assert all(isfinite(value) for sample in samples for value in sample.figures.values())
     text = table(scenario, samples)
     assert "not measured" not in text
     assert "inf" not in text
     assert len(json.loads(as_json({scenario.name: samples}))["scenarios"][scenario.name]) == len(
         samples
     )
+
+
+def test_server_that_is_not_installed_is_left_out() -> None:
+    server = replace(SERVERS[0], needs=("sys", "sh", "no_such_module_or_program"))
+    assert server.missing() == ["no_such_module_or_program"]
+    assert list(run(Chunks(), [server], 1)) == []
