@@ -16,7 +16,11 @@ if sys.platform != "linux":
 from tests.benchmarks.report import as_json, table
 from tests.benchmarks.rounds import run
 from tests.benchmarks.scenarios.chunks import Chunks
+from tests.benchmarks.scenarios.cold_file import ColdFile
+from tests.benchmarks.scenarios.files import Files
 from tests.benchmarks.scenarios.requests import Requests
+from tests.benchmarks.scenarios.slow_files import SlowFiles
+from tests.benchmarks.scenarios.small_files import SmallFiles
 from tests.benchmarks.scenarios.stalled import Stalled
 from tests.benchmarks.scenarios.unknown import Unknown
 from tests.benchmarks.scenarios.uploads import Uploads
@@ -38,6 +42,10 @@ MIB = 1 << 20
         Requests(count=80),
         Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
         Vanish(clients=30, pause=0),
+        Files(total=MIB, turns=1),
+        SmallFiles(count=80),
+        SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),
+        ColdFile(size=MIB, turns=1, quiet=0.05),
     ],
     ids=lambda scenario: scenario.name,
 )
