@@ -6,7 +6,9 @@
     python -m tests.benchmarks chunks requests        # some
     python -m tests.benchmarks chunks --rounds 9 --json chunks.json
 
-Linux only, from the root of a checkout, with nothing installed beyond what `trio_stream` needs.
+Linux only, from the root of a checkout, with nothing installed beyond what `trio_stream` needs. The
+scenarios with files have other servers to compare with: `pip install -e '.[bench]'` installs those
+that are in Python, and the system's package manager nginx. What is missing is left out.
 
 - `chunks` streams a body of known length from memory to one client, and gives the CPU seconds that
   the server spends on a GiB.
@@ -18,6 +20,11 @@ Linux only, from the root of a checkout, with nothing installed beyond what `tri
   each costs, and whether it grows.
 - `vanish` lets clients go away in every way and phase, and gives the time until their handlers have
   ended, and what is left of them.
+- `files` downloads a large file that is in the page cache, to 1 and to 64 clients.
+- `small_files` asks for a file of 4 KiB over keep-alive connections.
+- `slow_files` lets many clients download a large file slowly, and gives the memory that each costs.
+- `cold_file` downloads a file that is not in the page cache, and gives the time that small requests
+  beside it take.
 
 How it measures. A server is a command line and runs as its own process, pinned to one core; the
 client, this process, has another one, and does as little as it can, so the server is what limits

@@ -29,8 +29,12 @@ def main() -> None:
     if args.rounds is not None and args.rounds < 1:
         parser.error("--rounds must be at least 1")
 
+    names = args.scenarios or list(SCENARIOS)
+    for server in SERVERS:
+        if server.offers.intersection(names) and (missing := server.missing()):
+            print(f"{server.name} is left out: {', '.join(missing)} not installed", flush=True)
     measured: dict[str, list[Sample]] = {}
-    for name in args.scenarios or SCENARIOS:
+    for name in names:
         scenario = SCENARIOS[name]
         measured[name] = list(run(scenario, SERVERS, args.rounds or scenario.rounds))
         print(table(scenario, measured[name]), end="\n\n", flush=True)

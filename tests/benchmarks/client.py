@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 TIMEOUT = 10
 """How long a send or a receive may take, in seconds."""
 
+_DISCARD_SIZE = 512 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -56,6 +61,30 @@ def sink(sock: socket.socket, size: int, buffer: bytearray) -> None:
         if not received:
             raise ConnectionError(f"the server closed with {size} bytes still to come")
         size -= received
+
+
+def discard(socks: Collection[socket.socket], size: int) -> None:
+    """Receive `size` bytes of each, in the order in which they come, without copying them.
+
+    That is what MSG_TRUNC does on TCP (tcp(7)).
+    """
+    by_fd = {sock.fileno(): sock for sock in socks}
+    left = dict.fromkeys(by_fd, size)
+    buffer = memoryview(bytearray(_DISCARD_SIZE))
+    with select.epoll() as epoll:
+        for fd in by_fd:
+            epoll.register(fd, select.EPOLLIN)
+        while left:
+            events = epoll.poll(TIMEOUT)
+            if not events:
+                raise BlockingIOError(f"nothing came for {TIMEOUT} s")
+            for fd, _ in events:
+                received = by_fd[fd].recv_into(buffer[: left[fd]], 0, socket.MSG_TRUNC)
+                if not received:
+                    raise ConnectionError(f"the server closed with {left[fd]} bytes still to come")
+                left[fd] -= received
+                if not left[fd]:
+                    del left[fd]
 
 
 def get_json(port: int, path: str) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
@@ -28,28 +32,36 @@ class Server:
       argv: Run in the root of the checkout. It listens on a free port of 127.0.0.1 and prints its
         URL.
       offers: The names of the scenarios whose paths it answers.
+      needs: The modules and programs that it can't run without, beyond those of `trio_stream`.
     """
 
     name: str
     argv: tuple[str, ...]
     offers: frozenset[str]
+    needs: tuple[str, ...] = ()
+
+    def missing(self) -> list[str]:
+        """Those of its needs that are not installed."""
+        return [name for name in self.needs if not (find_spec(name) or find_program(name))]
 
 
 @dataclass(frozen=True)
 class Target:
-    """How much a figure of `trio_stream` may be, or its ratio to that of the baseline.
+    """How much a figure of `trio_stream` may be, or its ratio to that of another server.
 
     Attributes:
       row: Which row of the table.
       figure: Which of its figures.
       limit: The largest median that is good.
       is_ratio: Whether `limit` is for the ratio.
+      to: The other server, if that is not the baseline.
     """
 
     row: str
     figure: str
     limit: float
     is_ratio: bool = False
+    to: str | None = None
 
 
 class Scenario(ABC):
@@ -71,6 +83,10 @@ class Scenario(ABC):
     baseline: ClassVar[str | None] = None
     targets: tuple[Target, ...] = ()
 
+    def prepared(self) -> AbstractContextManager[None]:
+        """Provide what all rounds need, for as long as they go on."""
+        return nullcontext()
+
     @abstractmethod
     def measure(self, start: Start) -> Mapping[str, Figures]:
         """Measure one round: the figures of each row."""
@@ -84,3 +100,8 @@ class Sample:
     round: int
     row: str
     figures: Figures
+
+
+def find_program(name: str) -> str | None:
+    """Where a program is, also one that is for the administrator."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")

@@ -23,13 +23,18 @@ def table(scenario: Scenario, samples: Sequence[Sample]) -> str:
     compare = scenario.baseline is not None and scenario.cost is not None
     header = [scenario.name, "server", *figures, *(["ratio"] if compare else [])]
     lines = [header]
+    servers = _unique(sample.server for sample in samples)
     for row in _unique(sample.row for sample in samples):
-        for server in _unique(sample.server for sample in samples):
+        for server in servers:
             values = [_values(samples, row, server, figure) for figure in figures]
             if any(values):
                 ratios = [_ratios(scenario, samples, row, server)] if compare else []
                 lines.append([row, server, *map(_spread, values + ratios)])
-    targets = [_check(scenario, target, samples) for target in scenario.targets]
+    targets = [
+        _check(scenario, target, samples)
+        for target in scenario.targets
+        if target.to is None or target.to in servers
+    ]
     return "\n".join([title, "", *_align(lines), "", *targets])
 
 
@@ -59,21 +64,26 @@ def _values(samples: Sequence[Sample], row: str, server: str, figure: str) -> li
     ]
 
 
-def _ratios(scenario: Scenario, samples: Sequence[Sample], row: str, server: str) -> list[float]:
-    """To the baseline, in each round."""
-    assert scenario.baseline is not None
+def _ratios(
+    scenario: Scenario, samples: Sequence[Sample], row: str, server: str, to: str | None = None
+) -> list[float]:
+    """To the baseline or another server, in each round."""
+    other = to or scenario.baseline
+    assert other is not None
     assert scenario.cost is not None
     own = _values(samples, row, server, scenario.cost)
-    base = _values(samples, row, scenario.baseline, scenario.cost)
+    base = _values(samples, row, other, scenario.cost)
     return [a / b for a, b in zip(own, base, strict=False)]
 
 
 def _check(scenario: Scenario, target: Target, samples: Sequence[Sample]) -> str:
     if target.is_ratio:
-        values = _ratios(scenario, samples, target.row, OURS)
+        values = _ratios(scenario, samples, target.row, OURS, target.to)
+        ratio = f", ratio to {target.to}" if target.to else ", ratio"
     else:
         values = _values(samples, target.row, OURS, target.figure)
-    name = f"{target.row}, {target.figure}{', ratio' if target.is_ratio else ''}"
+        ratio = ""
+    name = f"{target.row}, {target.figure}{ratio}"
     if not values:
         return f"target {name} <= {target.limit:g}: not measured"
     verdict = "met" if median(values) <= target.limit else "MISSED"

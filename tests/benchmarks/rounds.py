@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 
 def run(scenario: Scenario, servers: Iterable[Server], rounds: int) -> Iterator[Sample]:
-    """Measure `rounds` times each of the servers that offer `scenario`.
+    """Measure `rounds` times each of the servers that offer `scenario` and are installed.
 
     Raises:
       TimeoutError: One took longer than the scenario allows.
     """
     _allow_many_descriptors()
     cores = Cores.of_this_process()
-    servers = [server for server in servers if scenario.name in server.offers]
-    for number in range(rounds):
-        for server in servers:
-            with pinned(cores.client), _time_limit(scenario.time_limit):
-                rows = scenario.measure(partial(running, server, cores.server))
-            for row, figures in rows.items():
-                yield Sample(server.name, number, row, figures)
+    servers = [s for s in servers if scenario.name in s.offers and not s.missing()]
+    with scenario.prepared():
+        for number in range(rounds):
+            for server in servers:
+                with pinned(cores.client), _time_limit(scenario.time_limit):
+                    rows = scenario.measure(partial(running, server, cores.server))
+                for row, figures in rows.items():
+                    yield Sample(server.name, number, row, figures)
 
 
 def _allow_many_descriptors() -> None:

@@ -1,7 +1,11 @@
 """What can be measured."""
 
 from tests.benchmarks.scenarios.chunks import Chunks
+from tests.benchmarks.scenarios.cold_file import ColdFile
+from tests.benchmarks.scenarios.files import Files
 from tests.benchmarks.scenarios.requests import Requests
+from tests.benchmarks.scenarios.slow_files import SlowFiles
+from tests.benchmarks.scenarios.small_files import SmallFiles
 from tests.benchmarks.scenarios.stalled import Stalled
 from tests.benchmarks.scenarios.unknown import Unknown
 from tests.benchmarks.scenarios.uploads import Uploads
@@ -9,5 +13,16 @@ from tests.benchmarks.scenarios.vanish import Vanish
 
 SCENARIOS = {
     scenario.name: scenario
-    for scenario in (Chunks(), Unknown(), Uploads(), Requests(), Stalled(), Vanish())
+    for scenario in (
+        Chunks(),
+        Unknown(),
+        Uploads(),
+        Requests(),
+        Stalled(),
+        Vanish(),
+        Files(),
+        SmallFiles(),
+        SlowFiles(),
+        ColdFile(),
+    )
 }

@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tests.benchmarks.model import Figures, Start
+    from tests.benchmarks.process import ServerProcess
 
 COST = "CPU us/request"
-
-_REQUEST = request("/hello")
-_ANSWER = b"Hello, World!"
 
 
 @dataclass(frozen=True)
@@ -42,40 +40,56 @@ class Requests(Scenario):
         rows = {}
         with start() as server:
             for connections in self.connections:
-                with ExitStack() as stack:
-                    socks = [stack.enter_context(connect(server.port)) for _ in range(connections)]
-                    size = _first_answers(socks)
-                    _exchange(socks, self.count // connections // 8, size)
-                    cpu, begin = server.cpu_seconds(), time.perf_counter()
-                    turns = self.count // connections
-                    _exchange(socks, turns, size)
-                    elapsed = time.perf_counter() - begin
-                    cpu = server.cpu_seconds() - cpu
-                requests = turns * connections
                 name = f"{connections} connection{'s' if connections > 1 else ''}"
-                rows[name] = {COST: cpu / requests * 1e6, "requests/s": requests / elapsed}
+                exchange = Exchange(server, "/hello", b"Hello, World!", connections)
+                rows[name] = exchange.measure(self.count)
         return rows
 
 
-def _first_answers(socks: Sequence[socket.socket]) -> int:
-    """Check one answer on each connection; their size, which is that of all later ones, too."""
-    sizes = set()
-    body = bytearray(len(_ANSWER))
-    for sock in socks:
-        sock.sendall(_REQUEST)
-        sizes.add(len(receive_head(sock)) + len(body))
-        sink(sock, len(body), body)
-        if body != _ANSWER:
-            raise ConnectionError(f"the server answered {bytes(body)!r}")
-    (size,) = sizes
-    return size
+@dataclass(frozen=True)
+class Exchange:
+    """The same request over and over, one under way on each of some connections."""
 
+    server: ServerProcess
+    path: str
+    answer: bytes
+    connections: int
 
-def _exchange(socks: Sequence[socket.socket], turns: int, size: int) -> None:
-    """One request on each connection, then the answers, and that `turns` times."""
-    buffer = bytearray(size)
-    for _ in range(turns):
+    def measure(self, count: int) -> Figures:
+        """What `count` requests cost, after some to warm up."""
+        with ExitStack() as stack:
+            socks = [
+                stack.enter_context(connect(self.server.port)) for _ in range(self.connections)
+            ]
+            size = self._first_answers(socks)
+            turns = count // self.connections
+            self._take_turns(socks, turns // 8, size)
+            cpu, begin = self.server.cpu_seconds(), time.perf_counter()
+            self._take_turns(socks, turns, size)
+            elapsed = time.perf_counter() - begin
+            cpu = self.server.cpu_seconds() - cpu
+        requests = turns * self.connections
+        return {COST: cpu / requests * 1e6, "requests/s": requests / elapsed}
+
+    def _first_answers(self, socks: Sequence[socket.socket]) -> int:
+        """Check one answer on each connection; their size, which is that of all later ones, too."""
+        sizes = set()
+        body = bytearray(len(self.answer))
         for sock in socks:
-            sock.send(_REQUEST)
-        for sock in socks:
-            sink(sock, size, buffer)
+            sock.sendall(request(self.path))
+            sizes.add(len(receive_head(sock)) + len(body))
+            sink(sock, len(body), body)
+            if body != self.answer:
+                raise ConnectionError(f"the server answered {bytes(body)!r}")
+        (size,) = sizes
+        return size
+
+    def _take_turns(self, socks: Sequence[socket.socket], turns: int, size: int) -> None:
+        """One request on each connection, then the answers, and that `turns` times."""
+        buffer = bytearray(size)
+        data = request(self.path)
+        for _ in range(turns):
+            for sock in socks:
+                sock.send(data)
+            for sock in socks:
+                sink(sock, size, buffer)

@@ -6,7 +6,9 @@ Paths, for GET where nothing else is said:
   (`chunks`, `stalled`); `/own/CHUNK/TOTAL`: the same with an object for each response (`stalled`).
 - `/unknown/CHUNK/TOTAL`: the same as `/stream`, without telling the length (`unknown`).
 - `/upload`, by POST: read the body, and then answer as `/hello` (`uploads`).
-- `/hello`: `Hello, World!` (`requests`).
+- `/hello`: `Hello, World!` (`requests`, `cold_file`).
+- `/files/NAME` and `/static/NAME`: a file of the folder that `disk.py` makes, as the server sends
+  one file and as it serves whole folders (`files`, `small_files`, `slow_files`, `cold_file`).
 - `/vanish/asleep/ID`, `/vanish/sending/ID` and `/vanish/state`: see `scenarios/vanish.py`.
 """
 
@@ -14,18 +16,30 @@ import sys
 
 from tests.benchmarks.model import Server
 
+_FILES = ("files", "small_files", "slow_files", "cold_file")
 
-def _module(name: str, module: str, *offers: str) -> Server:
+
+def _module(name: str, module: str, *offers: str, needs: tuple[str, ...] = ()) -> Server:
     argv = (sys.executable, "-m", f"{__name__}.{module}")
-    return Server(name, argv, frozenset(offers))
+    return Server(name, argv, frozenset(offers), needs)
 
 
 SERVERS = (
     _module("bare epoll", "bare_epoll", "chunks"),
+    _module("bare sendfile", "bare_sendfile", *_FILES),
     _module("bare trio + h11", "bare_trio_h11", "requests", "uploads"),
     _module(
         "trio_stream",
         "trio_stream_app",
         *("chunks", "unknown", "uploads", "requests", "stalled", "vanish"),
+        *_FILES,
+    ),
+    _module("nginx", "nginx", *_FILES, needs=("nginx",)),
+    _module("aiohttp", "aiohttp_app", *_FILES, needs=("aiohttp",)),
+    _module(
+        "uvicorn + Starlette",
+        "starlette_app",
+        *_FILES[1:],
+        needs=("uvicorn", "uvloop", "httptools", "starlette"),
     ),
 )

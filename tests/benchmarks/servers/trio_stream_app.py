@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tests.benchmarks.disk import folder
 from trio_stream import App
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trio_stream import Request, Response
 
 app = App()
+app.static("/static", folder())
 
 
 @app.get("/hello")
@@ -63,6 +65,12 @@ async def send(res: Response, chunk: bytes, total: int) -> None:
         ok, done = await res.send_chunk(chunk, total)
         if not ok or done:
             break
+
+
+@app.get("/files/:name")
+async def file(res: Response, req: Request) -> None:
+    """Send a file."""
+    await res.send_file(f"{folder()}/{req.params['name']}")
 
 
 @lru_cache
