@@ -259,6 +259,25 @@ def test_file_system_that_does_not_tell_what_is_cached() -> None:
         path.unlink()
 
 
+def test_file_that_was_found_cold_is_looked_at_closely(tmp_path: Path) -> None:
+    path = make_file(tmp_path / "holey", bytes(4 << 20))
+    with open_file(path) as file:
+        cool_down(file)
+        os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read ahead
+        for position in range(0, file.size, 128 * 1024):
+            if position not in (1 << 20, 2 << 20):
+                file.read(position, 128 * 1024)
+        part = FilePart(file, 0, file.size)
+        # The ends of long stretches are there...
+        assert part.cached_size() == file.size
+        # ...but once something was missing, short ones are looked at.
+        assert FilePart(file, (1 << 20) + 1, (1 << 20) + 4097).cached_size() == 0
+        assert part.cached_size() == 1 << 20
+        assert part.after((1 << 20) + 128 * 1024).cached_size() == (1 << 20) - 128 * 1024
+        part.warm()
+        assert part.cached_size() == file.size
+
+
 def cool_down(file: OpenFile) -> None:
     """Have the kernel forget a file, or skip the test where that is not to be had."""
     if sys.platform != "linux" or file.read_cached(0, 1) is None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 # What is not copied costs so much less than what is: the turns of a file are longer.
-_FILE_TURNS = 4
+_CHEAPER = 4
 
 # How far ahead is looked for what is in the cache, and how much is read from the disk if it is not.
 _LOOK_SIZE = 4 * 1024 * 1024
@@ -49,6 +49,8 @@ class FileSender(Protocol):
     @property
     def _turn_size(self) -> int: ...
 
+    _send_budget: int
+
     async def send_chunk(self, data: Buffer, total_size: int) -> SendResult: ...
 
     async def _send_all(self, view: FilePart, total_size: int, start: int) -> SendResult: ...
@@ -69,14 +71,11 @@ async def send_file(
         # All of it or, if a value can't be sent, nothing: the handler may still answer otherwise.
         response._replace_head(_answer_head(response._head, answer))
         result = SENT
+        pieces = answer.pieces or [b""]
         try:
-            for piece in answer.pieces or (b"",):
-                if isinstance(piece, FilePart):
-                    result = await _send_part(response, piece, answer.length)
-                else:
-                    result = await response.send_chunk(piece, answer.length)
-                if not result.ok or result.done:
-                    break
+            while pieces and result is SENT:
+                # Whoever downloads slowly need not hold what has gone: the first piece is 64 KiB.
+                result = await _send_piece(response, pieces.pop(0), answer.length)
         except FileTooShortError:
             response._abort(AbortReason.INCOMPLETE)
             raise
@@ -113,13 +112,20 @@ async def wait_cached(part: FilePart) -> FilePart:
     return part
 
 
+async def _send_piece(response: FileSender, piece: bytes | FilePart, length: int) -> SendResult:
+    if isinstance(piece, FilePart):
+        return await _send_part(response, piece, length)
+    return await response.send_chunk(piece, length)
+
+
 async def _send_part(response: FileSender, part: FilePart, length: int) -> SendResult:
     start = response.get_write_offset()
     sent = 0
     try:
         with response._transport.sending_files():
             while True:
-                rest = part.after(sent).first(_FILE_TURNS * response._turn_size)
+                turn = max(_CHEAPER * response._turn_size, response._send_budget)
+                rest = part.after(sent).first(turn)
                 result = await response._send_all(rest, length, start + sent)
                 sent = response.get_write_offset() - start
                 if not result.ok or sent == len(part):
