@@ -54,7 +54,8 @@ class Config:
     Each has an equal share, but at least an eighth: after that without parking, `send_chunk`
     yields. A turn of Trio's scheduler costs as much as sending 64 KiB, so one for each chunk would
     halve the throughput. 2 MiB keep the others waiting for 1 to 3 ms of CPU; where a quick answer
-    beside fast streams matters more than their cost, choose less.
+    beside fast streams matters more than their cost, choose less. Of a file that the kernel sends,
+    each response has so much for itself.
     """
 
     max_queued_bytes: int = 1024 * 1024
