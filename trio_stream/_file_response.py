@@ -118,7 +118,7 @@ async def _send_part(response: FileSender, part: FilePart, length: int) -> SendR
         with response._transport.sending_files():
             while True:
                 # A whole budget, however many there are: what is not copied is cheaper, and most
-                # turns end sooner, in a full socket.
+                # turns end sooner, in a full socket. But a small request beside it waits for some.
                 rest = part.after(sent).first(response._send_budget)
                 result = await response._send_all(rest, length, start + sent)
                 sent = response.get_write_offset() - start
