@@ -12,9 +12,9 @@ import random
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -26,18 +26,20 @@ from tests.clients import Bursts, body, open_descriptors, until
 from tests.files import MODIFIED_NS, Answered, make_file, sent_parts
 from tests.harness import KINDS, connect, decode, get, open_peer, start_server, without_date
 from tests.test_file import cool_down
-from trio_stream import AbortReason, App, Config, Request, Response
+from trio_stream import AbortReason, App, Config, Request, Response, SendResult
 from trio_stream._file import FilePart, OpenFile, open_file, open_variants
 from trio_stream._file_answer import FileOptions
 from trio_stream._file_response import _READ_SIZE as READ_SIZE
-from trio_stream._file_response import send_file
+from trio_stream._file_response import _send_part, send_file
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from tests.harness import Kind, Peer
     from trio_stream._file import OpenVariant
+    from trio_stream._file_response import FileSender
 
 # Over the part that is sent at a time (with what is read before it), and not in whole pages.
 SIZE = 2 * 1024 * 1024 + 150_005
@@ -1165,3 +1167,92 @@ async def test_part_is_the_length_of_its_bytes(large: Path) -> None:
         await wait_all_tasks_blocked()
         assert bool(FilePart(file, 0, 1)) is True
         assert bool(FilePart(file, 1, 1)) is False
+
+
+# The turns of others...
+
+
+class TurnTaker:
+    """A response that notes when it lets others have their turn, over a transport that is told.
+
+    Attributes:
+      turns: The offsets at which others had one.
+    """
+
+    _send_budget = 100
+
+    def __init__(self, arrivals: Sequence[int]) -> None:
+        self._transport = self
+        self._arrivals = list(arrivals)
+        self._offset = self._yield_at = 0
+        self.turns: list[int] = []
+
+    def sending_files(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def has_arrivals(self) -> bool:
+        """Whether something has arrived since it was asked, by the offset at which it does."""
+        arrived = [offset for offset in self._arrivals if offset <= self._offset]
+        self._arrivals = self._arrivals[len(arrived) :]
+        return bool(arrived)
+
+    def get_write_offset(self) -> int:
+        return self._offset
+
+    async def _send_all(self, view: FilePart, total_size: int, start: int) -> SendResult:
+        assert start == view.start == self._offset
+        if start >= self._yield_at:
+            self.turns.append(start)
+            self._begin_turn()
+        self._offset += len(view)
+        return SendResult(ok=True, done=self._offset == total_size)
+
+    def _begin_turn(self) -> None:
+        self._yield_at = self._offset + self._send_budget
+
+    def _end_turn(self) -> None:
+        self._yield_at = self._offset
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "turns"),
+    [
+        # The first look can't tell whether it was quiet before.
+        ([], [0, 50, 850, 1650]),
+        # At the next look, and once more: this may run before whoever is to receive it.
+        ([300], [0, 50, 300, 350, 1150, 1950]),
+        ([301, 349], [0, 50, 350, 400, 1200]),
+        ([0, 50, 100, 150, 200], [0, 50, 100, 150, 200, 250, 1050, 1850]),
+    ],
+)
+async def test_turn_is_over_when_something_arrives(
+    large: Path, arrivals: list[int], turns: list[int]
+) -> None:
+    response = TurnTaker(arrivals)
+    with open_file(large) as file:
+        part = FilePart(file, 0, 2000)
+        result = await _send_part(cast("FileSender", response), part, 2000)
+    assert result == (True, True)
+    assert response.turns == turns
+
+
+async def test_small_request_beside_a_download_is_answered_in_between(tmp_path: Path) -> None:
+    path = make_file(tmp_path / "huge", b"")
+    os.truncate(path, 1 << 30)
+    app = App(config=Config(send_budget=64 * 1024))
+    app.get("/file", lambda res, _: res.send_file(path))
+    app.get("/hello", lambda res, _: res.end(b"hello"))
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            server = await start_server(nursery, app)
+            async with (
+                await connect(server.port, receive_buffer=4096) as slow,
+                await connect(server.port) as quick,
+            ):
+                await slow.send_all(get("/file"))
+                await slow.receive_some(1)
+                for _ in range(20):
+                    await quick.send_all(get("/hello"))
+                    assert bytes(await quick.receive_some()).endswith(b"\r\n\r\nhello")
+                assert server.stats.active_responses == 1
+            nursery.cancel_scope.cancel()

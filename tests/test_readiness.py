@@ -271,7 +271,7 @@ async def test_what_epoll_refuses_is_not_kept(tmp_path: pathlib.Path) -> None:
 async def test_leaving_closes_epoll() -> None:
     before = open_descriptors()
     async with running_watcher() as watcher:
-        assert len(open_descriptors() - before) == 1
+        assert len(open_descriptors() - before) == 2
         await pass_round(watcher)
     assert open_descriptors() == before
 
@@ -279,7 +279,7 @@ async def test_leaving_closes_epoll() -> None:
 async def test_leaving_by_an_exception_closes_epoll() -> None:
     before = open_descriptors()
     with pytest.raises(LookupError), ReadinessWatcher():
-        assert len(open_descriptors() - before) == 1
+        assert len(open_descriptors() - before) == 2
         raise LookupError
     assert open_descriptors() == before
 
@@ -296,3 +296,40 @@ async def test_a_cancelled_run_loses_nothing() -> None:
                 nursery.start_soon(watcher.run)
                 assert await recorder.next() == "writable"
                 nursery.cancel_scope.cancel()
+
+
+async def test_arrivals_are_told_once() -> None:
+    async with running_watcher() as watcher:
+        assert not watcher.has_arrivals()
+        ours, theirs = socket.socketpair()
+        with ours, theirs, watched(watcher, ours.fileno(), Recorder()):
+            assert not watcher.has_arrivals()
+            theirs.send(b"a")
+            assert watcher.has_arrivals()
+            assert not watcher.has_arrivals()  # though nobody has received it
+            theirs.send(b"b")
+            assert ours.recv(10) == b"ab"
+            assert not watcher.has_arrivals()  # somebody has
+            theirs.send(b"c")
+        assert not watcher.has_arrivals()
+
+
+async def test_connections_that_nobody_has_accepted_are_arrivals() -> None:
+    async with running_watcher() as watcher:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            watcher.attend(listener.fileno())
+            assert not watcher.has_arrivals()
+            with socket.create_connection(listener.getsockname()):
+                assert watcher.has_arrivals()
+                assert not watcher.has_arrivals()
+
+
+async def test_what_can_not_be_attended_to_is_not_watched() -> None:
+    async with running_watcher() as watcher:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            watcher.attend(ours.fileno())
+            with pytest.raises(FileExistsError):
+                watcher.add(ours.fileno(), Recorder())
+            assert watcher._watched == {}
+            assert registered_descriptors(watcher) == 0

@@ -1004,7 +1004,7 @@ async def test_a_stream_is_closed_when_the_block_raises(watch: bool) -> None:
                 raise LookupError
         if watcher is not None:
             assert watcher._watched == {}
-            watcher._epoll.close()
+            watcher.__exit__(None, None, None)
         assert await receive_until_eof(client) == b""
     assert open_descriptors() == before
 
@@ -1017,7 +1017,7 @@ async def test_a_transport_knows_its_client(watch: bool) -> None:
         assert transport.client == client.socket.getsockname()
         assert transport.scheme == "http"
     if watcher is not None:
-        watcher._epoll.close()
+        watcher.__exit__(None, None, None)
 
 
 async def test_a_transport_knows_the_client_behind_tls() -> None:

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from ._head import ResponseHead
     from ._transport import Transport
 
+# A file's turn is over when something has come in for the server, which is looked for so many
+# times in a budget; else after so many budgets. What is not copied is cheap, but each turn of
+# others gives a client that is alone the time to run dry and fall asleep, and waking it is dear:
+# one every 2 MiB costs 17 % more. Without looking, a small request beside a file takes 2 to 14 ms,
+# and not 0.5.
+_LOOKS = 2
+_LONGEST_TURN = 8
+
 # How far ahead is looked for what is in the cache, and how much is read from the disk if it is not.
 _LOOK_SIZE = 4 * 1024 * 1024
 _WARM_SIZE = 1024 * 1024
@@ -47,6 +55,10 @@ class FileSender(Protocol):
     async def send_chunk(self, data: Buffer, total_size: int) -> SendResult: ...
 
     async def _send_all(self, view: FilePart, total_size: int, start: int) -> SendResult: ...
+
+    def _begin_turn(self) -> None: ...
+
+    def _end_turn(self) -> None: ...
 
     def _abort(self, reason: AbortReason) -> None: ...
 
@@ -114,16 +126,24 @@ async def _send_piece(response: FileSender, piece: bytes | FilePart, length: int
 async def _send_part(response: FileSender, part: FilePart, length: int) -> SendResult:
     start = response.get_write_offset()
     sent = 0
+    turn_began_at = 0
+    is_quiet = False
     try:
         with response._transport.sending_files():
             while True:
-                # A whole budget, however many there are: what is not copied is cheaper, and most
-                # turns end sooner, in a full socket. But a small request beside it waits for some.
-                rest = part.after(sent).first(response._send_budget)
+                rest = part.after(sent).first(max(response._send_budget // _LOOKS, 1))
                 result = await response._send_all(rest, length, start + sent)
                 sent = response.get_write_offset() - start
                 if not result.ok or sent == len(part):
                     return result
+                is_long = sent - turn_began_at >= _LONGEST_TURN * response._send_budget
+                was_quiet, is_quiet = is_quiet, not response._transport.has_arrivals()
+                # Twice, as after the first time this may run before whoever is to receive it.
+                if is_long or not (was_quiet and is_quiet):
+                    turn_began_at = sent
+                    response._end_turn()
+                else:
+                    response._begin_turn()
     except io.UnsupportedOperation:
         sent = response.get_write_offset() - start
     return await _send_read(response, part.after(sent), length)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HAVE_EPOLL = hasattr(select, "epoll")
 
 
+_ARRIVALS_AT_ONCE = 256  # of which none is looked at
+
+
 class Watched(Protocol):
     """What the watcher tells, in its own task: neither method may raise."""
 
@@ -41,6 +44,8 @@ class ReadinessWatcher:
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
         self._events = select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+        # Nobody waits for this one: it is only asked whether something has come in.
+        self._arrivals = select.epoll()
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +57,7 @@ class ReadinessWatcher:
         traceback: TracebackType | None,
     ) -> None:
         self._epoll.close()
+        self._arrivals.close()
 
     def add(self, fd: int, watched: Watched) -> None:
         """Watch `fd`: what it is now is told soon, and then each change.
@@ -60,12 +66,30 @@ class ReadinessWatcher:
           OSError: The kernel can't watch one more descriptor.
         """
         self._epoll.register(fd, self._events)
+        try:
+            self.attend(fd)
+        except BaseException:
+            self._epoll.unregister(fd)
+            raise
         self._watched[fd] = watched
 
     def remove(self, fd: int) -> None:
         """Forget `fd`, which must still be open."""
         del self._watched[fd]
         self._epoll.unregister(fd)
+        self._arrivals.unregister(fd)
+
+    def attend(self, fd: int) -> None:
+        """Let `has_arrivals` tell of what comes in at `fd`, such as a listening socket.
+
+        Raises:
+          OSError: As `add`.
+        """
+        self._arrivals.register(fd, select.EPOLLIN | select.EPOLLET)
+
+    def has_arrivals(self) -> bool:
+        """Whether something has come in since this was asked, and nobody has received it."""
+        return bool(self._arrivals.poll(0, _ARRIVALS_AT_ONCE))
 
     def notify_soon(self, fd: int) -> None:
         """Tell once more what `fd` is now, when Trio next looks for I/O."""

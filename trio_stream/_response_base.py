@@ -268,6 +268,9 @@ class ResponseBase:
     def _begin_turn(self) -> None:
         self._yield_at = self._outgoing.offset + self._turn_size
 
+    def _end_turn(self) -> None:
+        self._yield_at = self._outgoing.offset
+
     async def _park(self) -> None:
         """Wait until the transport is writable or the response is over."""
         if self._wakeup is None:

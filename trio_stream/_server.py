@@ -71,6 +71,9 @@ class Server:
     async def serve(self, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve the listeners until cancelled or shut down, and close them."""
         async with self.running(), trio.open_nursery() as nursery:
+            if self._watcher is not None:
+                for listener in self._listeners:
+                    self._watcher.attend(listener.socket.fileno())
             task_status.started(self)
             with self._accepting:
                 await trio.serve_listeners(

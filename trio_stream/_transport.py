@@ -129,6 +129,10 @@ class Transport(ABC):
         """
         raise io.UnsupportedOperation("files must be read to be sent")
 
+    def has_arrivals(self) -> bool:
+        """Whether something has come in for the server since this was asked, as far as known."""
+        return True
+
     @abstractmethod
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         """Wait for bytes of the peer: at most `max_bytes`, or `b""` after its last.
@@ -289,6 +293,9 @@ class SocketTransport(Transport):
         if self._is_timed:
             self._stop_timer()
         return position - start
+
+    def has_arrivals(self) -> bool:
+        return self._watcher.has_arrivals()
 
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         return bytes(await self._stream.receive_some(max_bytes))
