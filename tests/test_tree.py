@@ -261,8 +261,8 @@ def test_walk_while_the_folder_changes(tmp_path: Path) -> None:
 def test_walk_into_trouble(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.scandir
 
-    def fail(fd: int) -> object:
-        if os.fstat(fd).st_ino == sub:
+    def fail(fd: int | str) -> object:
+        if isinstance(fd, int) and os.fstat(fd).st_ino == sub:
             raise OSError(errno.EIO, "broken disk")
         return real(fd)
 
