@@ -12,7 +12,7 @@ import random
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -26,20 +26,19 @@ from tests.clients import Bursts, body, open_descriptors, until
 from tests.files import MODIFIED_NS, Answered, make_file, sent_parts
 from tests.harness import KINDS, connect, decode, get, open_peer, start_server, without_date
 from tests.test_file import cool_down
-from trio_stream import AbortReason, App, Config, Request, Response, SendResult
+from trio_stream import AbortReason, App, Config, Request, Response
 from trio_stream._file import FilePart, OpenFile, open_file, open_variants
 from trio_stream._file_answer import FileOptions
 from trio_stream._file_response import _READ_SIZE as READ_SIZE
-from trio_stream._file_response import _send_part, send_file
+from trio_stream._file_response import PacedPart, send_file
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from tests.harness import Kind, Peer
     from trio_stream._file import OpenVariant
-    from trio_stream._file_response import FileSender
+    from trio_stream._transport import Transport
 
 # Over the part that is sent at a time (with what is read before it), and not in whole pages.
 SIZE = 2 * 1024 * 1024 + 150_005
@@ -1172,68 +1171,50 @@ async def test_part_is_the_length_of_its_bytes(large: Path) -> None:
 # The turns of others...
 
 
-class TurnTaker:
-    """A response that notes when it lets others have their turn, over a transport that is told.
+class Arrivals:
+    """What a transport tells of arrivals: each at the first look after so many bytes were sent."""
 
-    Attributes:
-      turns: The offsets at which others had one.
-    """
-
-    _send_budget = 100
-
-    def __init__(self, arrivals: Sequence[int]) -> None:
-        self._transport = self
-        self._arrivals = list(arrivals)
-        self._offset = self._yield_at = 0
-        self.turns: list[int] = []
-
-    def sending_files(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def __init__(self, offsets: Sequence[int]) -> None:
+        self._offsets = list(offsets)
+        self.sent = 0
 
     def has_arrivals(self) -> bool:
-        """Whether something has arrived since it was asked, by the offset at which it does."""
-        arrived = [offset for offset in self._arrivals if offset <= self._offset]
-        self._arrivals = self._arrivals[len(arrived) :]
+        arrived = [offset for offset in self._offsets if offset <= self.sent]
+        self._offsets = self._offsets[len(arrived) :]
         return bool(arrived)
-
-    def get_write_offset(self) -> int:
-        return self._offset
-
-    async def _send_all(self, view: FilePart, total_size: int, start: int) -> SendResult:
-        assert start == view.start == self._offset
-        if start >= self._yield_at:
-            self.turns.append(start)
-            self._begin_turn()
-        self._offset += len(view)
-        return SendResult(ok=True, done=self._offset == total_size)
-
-    def _begin_turn(self) -> None:
-        self._yield_at = self._offset + self._send_budget
-
-    def _end_turn(self) -> None:
-        self._yield_at = self._offset
 
 
 @pytest.mark.parametrize(
     ("arrivals", "turns"),
     [
         # The first look can't tell whether it was quiet before.
-        ([], [0, 50, 850, 1650]),
+        ([], [50, 850, 1650]),
         # At the next look, and once more: this may run before whoever is to receive it.
-        ([300], [0, 50, 300, 350, 1150, 1950]),
-        ([301, 349], [0, 50, 350, 400, 1200]),
-        ([0, 50, 100, 150, 200], [0, 50, 100, 150, 200, 250, 1050, 1850]),
+        ([300], [50, 300, 350, 1150, 1950]),
+        ([301, 349], [50, 350, 400, 1200]),
+        ([0, 50, 100, 150, 200], [50, 100, 150, 200, 250, 1050, 1850]),
     ],
 )
 async def test_turn_is_over_when_something_arrives(
-    large: Path, arrivals: list[int], turns: list[int]
+    large: Path, monkeypatch: pytest.MonkeyPatch, arrivals: list[int], turns: list[int]
 ) -> None:
-    response = TurnTaker(arrivals)
+    monkeypatch.setattr(FilePart, "cached_size", FilePart.__len__)
+    transport = Arrivals(arrivals)
+    taken: list[int] = []
+
+    class Turns(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task is this_task:
+                taken.append(transport.sent)
+
+    this_task = trio.lowlevel.current_task()
+    trio.lowlevel.add_instrument(instrument := Turns())
     with open_file(large) as file:
-        part = FilePart(file, 0, 2000)
-        result = await _send_part(cast("FileSender", response), part, 2000)
-    assert result == (True, True)
-    assert response.turns == turns
+        paced = PacedPart(FilePart(file, 0, 2000), cast("Transport", transport), 100)
+        while transport.sent < len(paced):
+            transport.sent += len(await paced.next(transport.sent))
+    trio.lowlevel.remove_instrument(instrument)
+    assert taken == turns
 
 
 async def test_small_request_beside_a_download_is_answered_in_between(tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 _LOOKS = 2
 _LONGEST_TURN = 8
 
-# How far ahead is looked for what is in the cache, and how much is read from the disk if it is not.
-_LOOK_SIZE = 4 * 1024 * 1024
+# How much is read from the disk at once.
 _WARM_SIZE = 1024 * 1024
 
 _READ_SIZE = 128 * 1024
@@ -54,11 +53,7 @@ class FileSender(Protocol):
 
     async def send_chunk(self, data: Buffer, total_size: int) -> SendResult: ...
 
-    async def _send_all(self, view: FilePart, total_size: int, start: int) -> SendResult: ...
-
-    def _begin_turn(self) -> None: ...
-
-    def _end_turn(self) -> None: ...
+    async def _send_all(self, view: PacedPart, total_size: int, start: int) -> SendResult: ...
 
     def _abort(self, reason: AbortReason) -> None: ...
 
@@ -102,19 +97,44 @@ def _answer_head(written: ResponseHead, answer: FileAnswer) -> ResponseHead:
     return head
 
 
-async def wait_cached(part: FilePart) -> FilePart:
-    """The beginning of a part that can be read at once; waits for the disk if there is none.
+class PacedPart:
+    """A part of a file, piece by piece as it can be sent without waiting, with turns for others."""
 
-    It must be sent before the next `await`: the cache may be needed for something else.
+    def __init__(self, part: FilePart, transport: Transport, send_budget: int) -> None:
+        self._part = part
+        self._transport = transport
+        self._step = max(send_budget // _LOOKS, 1)
+        self._longest_turn = _LONGEST_TURN * send_budget
+        self._turn_began_at = 0
+        self._look_at = self._step
+        self._is_quiet = False
 
-    Raises:
-      io.UnsupportedOperation: As `FilePart.cached_size`.
-    """
-    if size := part.first(_LOOK_SIZE).cached_size():
-        return part.first(size)
-    part = part.first(_WARM_SIZE)
-    await trio.to_thread.run_sync(part.warm)
-    return part
+    def __len__(self) -> int:
+        return len(self._part)
+
+    async def next(self, sent: int) -> FilePart:
+        """The piece after the first `sent` bytes, which must be sent before the next `await`.
+
+        Waits for the disk if it has to; otherwise it is a checkpoint only when a turn is over.
+
+        Raises:
+          io.UnsupportedOperation: As `FilePart.cached_size`.
+        """
+        if sent >= self._look_at:
+            self._look_at = sent + self._step
+            is_long = sent - self._turn_began_at >= self._longest_turn
+            was_quiet, self._is_quiet = self._is_quiet, not self._transport.has_arrivals()
+            # Twice, as after the first time this may run before whoever is to receive it.
+            if is_long or not (was_quiet and self._is_quiet):
+                self._turn_began_at = sent
+                await trio.lowlevel.checkpoint()
+        # The cache may be needed for something else as soon as others run.
+        part = self._part.after(sent).first(self._look_at - sent)
+        if size := part.cached_size():
+            return part if size == len(part) else part.first(size)
+        part = part.first(_WARM_SIZE)
+        await trio.to_thread.run_sync(part.warm)
+        return part
 
 
 async def _send_piece(response: FileSender, piece: bytes | FilePart, length: int) -> SendResult:
@@ -125,25 +145,10 @@ async def _send_piece(response: FileSender, piece: bytes | FilePart, length: int
 
 async def _send_part(response: FileSender, part: FilePart, length: int) -> SendResult:
     start = response.get_write_offset()
-    sent = 0
-    turn_began_at = 0
-    is_quiet = False
+    paced = PacedPart(part, response._transport, response._send_budget)
     try:
         with response._transport.sending_files():
-            while True:
-                rest = part.after(sent).first(max(response._send_budget // _LOOKS, 1))
-                result = await response._send_all(rest, length, start + sent)
-                sent = response.get_write_offset() - start
-                if not result.ok or sent == len(part):
-                    return result
-                is_long = sent - turn_began_at >= _LONGEST_TURN * response._send_budget
-                was_quiet, is_quiet = is_quiet, not response._transport.has_arrivals()
-                # Twice, as after the first time this may run before whoever is to receive it.
-                if is_long or not (was_quiet and is_quiet):
-                    turn_began_at = sent
-                    response._end_turn()
-                else:
-                    response._begin_turn()
+            return await response._send_all(paced, length, start)
     except io.UnsupportedOperation:
         sent = response.get_write_offset() - start
     return await _send_read(response, part.after(sent), length)

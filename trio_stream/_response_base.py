@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
-from ._file import FilePart
-from ._file_response import wait_cached
+from ._file_response import PacedPart
 from ._head import ResponseHead
 from ._outgoing import BLOCKED, DONE, GONE, SENT, Outgoing, SendResult
 from ._stats import AbortReason
@@ -18,6 +17,7 @@ from ._stats import AbortReason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ._file import FilePart
     from ._protocol import Protocol
     from ._stats import Stats
     from ._transport import Transport
@@ -95,7 +95,7 @@ class ResponseBase:
         return self._complete or self._abort_reason is not None
 
     async def _send_all(
-        self, view: bytes | memoryview | FilePart, total_size: int | None, start: int
+        self, view: bytes | memoryview | PacedPart, total_size: int | None, start: int
     ) -> SendResult:
         """As `send_chunk`, with all that can come in between; also for a part of a file.
 
@@ -121,9 +121,9 @@ class ResponseBase:
                 start = self._outgoing.offset
             while True:
                 sent = self._outgoing.offset - start
-                if isinstance(view, FilePart):
+                if isinstance(view, PacedPart):
                     assert total_size is not None
-                    rest = await wait_cached(view.after(sent))
+                    rest = await view.next(sent)
                     result = self._try_end(rest, total_size)
                     if result is SENT and sent + len(rest) < len(view):
                         continue
@@ -267,9 +267,6 @@ class ResponseBase:
 
     def _begin_turn(self) -> None:
         self._yield_at = self._outgoing.offset + self._turn_size
-
-    def _end_turn(self) -> None:
-        self._yield_at = self._outgoing.offset
 
     async def _park(self) -> None:
         """Wait until the transport is writable or the response is over."""
