@@ -24,9 +24,24 @@ DEFAULTS: dict[str, object] = {
     "send_budget": 2 * 1024 * 1024,
     "max_queued_bytes": 1024 * 1024,
     "max_head_size": 16 * 1024,
+    "max_target_size": 8 * 1024,
+    "max_header_count": 100,
     "max_body_size": 16 * 1024 * 1024,
     "max_form_fields": 1000,
     "max_discarded_body": 64 * 1024,
+    "max_requests": inf,
+    "max_connections": 10_000,
+    "max_connections_per_client": inf,
+    "head_timeout": 20.0,
+    "keep_alive_timeout": 75.0,
+    "min_upload_rate": 240.0,
+    "min_download_rate": 0.0,
+    "rate_grace": 5.0,
+    "request_timeout": inf,
+    "handshake_timeout": 10.0,
+    "shutdown_grace": 25.0,
+    "proxy_protocol": False,
+    "trusted_proxies": (),
     "linger_timeout": 2.0,
 }
 SIZES = (
@@ -35,9 +50,22 @@ SIZES = (
     "send_budget",
     "max_queued_bytes",
     "max_head_size",
+    "max_target_size",
+    "max_header_count",
     "max_form_fields",
 )
-TIMEOUTS = ("stall_timeout", "linger_timeout")
+COUNTS = ("max_requests", "max_connections", "max_connections_per_client")
+RATES = ("min_upload_rate", "min_download_rate")
+TIMEOUTS = (
+    "stall_timeout",
+    "linger_timeout",
+    "head_timeout",
+    "keep_alive_timeout",
+    "rate_grace",
+    "request_timeout",
+    "handshake_timeout",
+    "shutdown_grace",
+)
 
 
 def make_config(name: str, value: object) -> Config:
@@ -75,12 +103,16 @@ def test_config_takes_nothing_else() -> None:
     [
         *((name, value) for name in SIZES for value in (1, 2**30)),
         *((name, value) for name in TIMEOUTS for value in (1e-9, 0.5, 7, inf)),
+        *((name, value) for name in COUNTS for value in (1, 2**30, inf)),
+        *((name, value) for name in RATES for value in (0, 1e-9, 7)),
         ("max_body_size", 0),
         ("max_body_size", 2**40),
         ("max_discarded_body", 0),
         ("max_discarded_body", 2**40),
         ("half_close", "abort"),
         ("half_close", "serve"),
+        ("proxy_protocol", True),
+        ("trusted_proxies", ("127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8", "unix")),
     ],
 )
 def test_value(name: str, value: object) -> None:
@@ -109,6 +141,28 @@ def test_value(name: str, value: object) -> None:
             for value in (0, 0.0, -0.0, -1, -inf, nan)
         ),
         *(
+            (
+                name,
+                value,
+                "{name} must be an integer of at least 1, or math.inf for no limit, not {value!r}",
+            )
+            for name in COUNTS
+            for value in (0, -1, 1.5, -inf, nan, "1", None)
+        ),
+        *(
+            (
+                name,
+                value,
+                "{name} must be a number of bytes a second, or 0 for no minimum, not {value!r}",
+            )
+            for name in RATES
+            for value in (-1, inf, nan, "1", None)
+        ),
+        *(
+            ("trusted_proxies", (value,), 'trusted_proxies must be addresses, networks or "unix": ')
+            for value in ("", "localhost", "10.0.0.1/8", "127.0.0.1:80", "Unix")
+        ),
+        *(
             ("half_close", value, '{name} must be "abort" or "serve", not {value!r}')
             for value in ("", "Abort", "ignore", None, True, 0)
         ),
@@ -117,7 +171,9 @@ def test_value(name: str, value: object) -> None:
 def test_value_that_can_not_work(name: str, value: object, message: str) -> None:
     with pytest.raises(ValueError) as error:
         make_config(name, value)
-    assert str(error.value) == message.format(name=name, value=value)
+    assert str(error.value).startswith(message.format(name=name, value=value))
+    if not message.endswith(" "):
+        assert str(error.value) == message.format(name=name, value=value)
 
 
 @pytest.mark.parametrize("name", [*SIZES, "max_body_size", "max_discarded_body"])
@@ -186,7 +242,14 @@ def test_every_field_has_a_unit() -> None:
     assert "Sizes are in bytes, times in seconds of Trio's clock." in Config.__doc__
     for name, (annotation, doc) in documented_fields().items():
         if annotation == "float":
-            assert name.endswith("_timeout")
+            # Seconds, where it does not say what else it counts.
+            assert name.endswith(("_timeout", "_grace")) or re.search(
+                r"\b([Bb]ytes a second|[Hh]ow many (requests|connections))\b", doc
+            )
+        elif annotation == "bool":
+            assert doc.startswith("Whether ")
+        elif annotation == "tuple[str, ...]":
+            assert "ddresses" in doc
         elif annotation == "int":
             # Bytes, where it does not say what else it counts.
             assert name.endswith("_size") or re.search(r"\b(bytes|data|[Hh]ow (much|many))\b", doc)

@@ -145,9 +145,12 @@ def test_commands_need_only_python_and_pip() -> None:
 
 
 def test_table_of_limits_is_that_of_config() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (seconds|bytes)? ?\| ", README, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\S+) \| (seconds|bytes|bytes/s)? ?\| ", README, re.MULTILINE
+    )
     table = {name: default.strip('`"') for name, default, _ in rows}
+    defaults = {name: getattr(Config(), name) for name in Config.__slots__}
     assert table == {
-        name: f"{getattr(Config(), name):.10g}" if name != "half_close" else "abort"
-        for name in Config.__slots__
+        name: f"{value:.10g}" if type(value) in (int, float) else str(value)
+        for name, value in defaults.items()
     }

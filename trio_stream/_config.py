@@ -1,10 +1,22 @@
 """Every limit and timeout of a server, in one place."""
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 from math import inf
 from typing import Literal
 
 _INT_MAX = 2**31 - 1  # setsockopt takes an int of C
+
+_TIMES = (
+    "stall_timeout",
+    "linger_timeout",
+    "head_timeout",
+    "keep_alive_timeout",
+    "rate_grace",
+    "request_timeout",
+    "handshake_timeout",
+    "shutdown_grace",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +77,12 @@ class Config:
     max_head_size: int = 16 * 1024
     """The longest request line and header fields that are taken, together; beyond it, 431."""
 
+    max_target_size: int = 8 * 1024
+    """The longest request target that is taken; beyond it, 414 (RFC 9110 section 15.5.15)."""
+
+    max_header_count: int = 100
+    """How many header fields a request may have; beyond it, 431."""
+
     max_body_size: int = 16 * 1024 * 1024
     """The longest request body that is read whole (`read`, `text`, `json`, `form`); beyond it, 413.
 
@@ -79,6 +97,59 @@ class Config:
 
     With more than that still to come the connection closes after the response.
     """
+
+    max_requests: float = inf
+    """How many requests one connection may send; the answer to the last one closes it."""
+
+    max_connections: float = 10_000
+    """How many connections are served at once; beyond it nothing more is accepted for the moment,
+    and new ones wait in the kernel's backlog."""
+
+    max_connections_per_client: float = inf
+    """How many connections one client address may have; one more is answered 503 and closed.
+
+    Behind a proxy all have the same address, unless the proxy tells (`proxy_protocol`).
+    """
+
+    head_timeout: float = 20.0
+    """How long a request's head may take, from its first byte (for the first request: from the
+    connection) to its last; beyond it, 408."""
+
+    keep_alive_timeout: float = 75.0
+    """How long a connection may be idle between two requests before it is closed.
+
+    Longer than a proxy keeps its connections to us, so that it never sends into a close.
+    """
+
+    min_upload_rate: float = 240.0
+    """Bytes a second of a request body while a handler waits for them; a slower client gets a 408,
+    or a cut if the response has begun. 0: no minimum. `rate_grace` is what it has for a start."""
+
+    min_download_rate: float = 0.0
+    """Bytes a second of a response that a client must take while some wait for it; a slower one is
+    aborted as `STALLED`. 0: no minimum, other than by `stall_timeout`."""
+
+    rate_grace: float = 5.0
+    """How long a client may be slower than the minimum rates."""
+
+    request_timeout: float = inf
+    """How long a request may take, from its head to the end of its response; then it is aborted as
+    `TIMED_OUT`, with a 503 if no response has begun."""
+
+    handshake_timeout: float = 10.0
+    """How long a TLS handshake, or the head of the PROXY protocol, may take."""
+
+    shutdown_grace: float = 25.0
+    """How long responses under way may take to end at a shutdown, before they are aborted as
+    `SHUTDOWN`. Less than the 30 seconds after which Kubernetes and others kill."""
+
+    proxy_protocol: bool = False
+    """Whether connections of `trusted_proxies` begin with the PROXY protocol, version 1 or 2; one
+    that does not is closed."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses, networks (`"10.0.0.0/8"`), or `"unix"` for Unix sockets, that are believed about
+    who the client is: by the PROXY protocol, `Forwarded` or `X-Forwarded-*`."""
 
     linger_timeout: float = 2.0
     """How long a connection that we close waits for the client to close as well (RFC 9112 section
@@ -96,6 +167,8 @@ class Config:
             ("send_budget", 1),
             ("max_queued_bytes", 1),
             ("max_head_size", 1),
+            ("max_target_size", 1),
+            ("max_header_count", 1),
             ("max_body_size", 0),
             ("max_form_fields", 1),
             ("max_discarded_body", 0),
@@ -105,9 +178,30 @@ class Config:
                 raise ValueError(f"{name} must be an integer of at least {least}, not {size!r}")
         if self.notsent_lowat > _INT_MAX:
             raise ValueError(f"notsent_lowat must be at most {_INT_MAX}, not {self.notsent_lowat}")
-        for name in ("stall_timeout", "linger_timeout"):
+        for name in ("max_requests", "max_connections", "max_connections_per_client"):
+            count = getattr(self, name)
+            if count != inf and (not isinstance(count, int) or count < 1):
+                raise ValueError(
+                    f"{name} must be an integer of at least 1, or math.inf for no limit, "
+                    f"not {count!r}"
+                )
+        for name in ("min_upload_rate", "min_download_rate"):
+            rate = getattr(self, name)
+            if not isinstance(rate, int | float) or not 0 <= rate < inf:
+                raise ValueError(
+                    f"{name} must be a number of bytes a second, or 0 for no minimum, not {rate!r}"
+                )
+        for name in _TIMES:
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or not 0 < seconds <= inf:
                 raise ValueError(
                     f"{name} must be more than 0 seconds, or math.inf for no limit, not {seconds!r}"
                 )
+        for proxy in self.trusted_proxies:
+            if proxy != "unix":
+                try:
+                    ip_network(proxy)
+                except ValueError as exc:
+                    raise ValueError(
+                        f'trusted_proxies must be addresses, networks or "unix": {exc}'
+                    ) from None

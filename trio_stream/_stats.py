@@ -10,6 +10,8 @@ class AbortReason(Enum):
 
     CLIENT_CLOSED = "the client closed or reset the connection"
     STALLED = "the client took no byte for `Config.stall_timeout` seconds"
+    TIMED_OUT = "the request took longer than `Config.request_timeout`"
+    SHUTDOWN = "the server was shut down, and the response took longer than the grace"
     CANCELLED = "the handler was cancelled, from inside or with the server"
     HANDLER_ERROR = "the handler raised an exception after the head was sent"
     INCOMPLETE = "the handler returned before the body was complete"
