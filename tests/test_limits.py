@@ -21,6 +21,7 @@ from trio_stream import (
     Response,
     Server,
 )
+from trio_stream._connection import Connection
 from trio_stream._transport import SocketTransport
 from trio_stream.testing import open_client
 
@@ -106,17 +107,19 @@ async def test_head_that_comes_at_the_last_moment_is_served(autojump_clock: Mock
 
 
 async def test_head_that_comes_in_the_moment_of_its_timeout_is_answered_once(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called = []
-    app = App()
-    app.get("/", lambda res, _: called.append(res.end("hello")))
-    async with open_client(app) as client:
+    on_stall = Connection.on_stall
+
+    def send_and_stall(self: Connection) -> None:
+        client._transport.send_to_server(get("/")[-2:])
+        on_stall(self)
+
+    monkeypatch.setattr(Connection, "on_stall", send_and_stall)
+    async with open_client(hello_app()) as client:
         await client.send_all(get("/")[:-2])
-        await trio.sleep(20)  # the client's turn comes before, with or after that of the watch
-        await client.send_all(get("/")[-2:])
-        received, _ = await receive_until_eof(client)
-        assert (received, called) in [(TIMEOUT, []), (HELLO, [True])]
+        assert await receive_until_eof(client) == (TIMEOUT, 20)
+        assert client.stats.requests == 0
 
 
 @pytest.mark.parametrize("begins", ["later", "with the request before"])

@@ -106,7 +106,8 @@ class Config:
     and new ones wait in the kernel's backlog."""
 
     max_connections_per_client: float = inf
-    """How many connections one client address may have; one more is answered 503 and closed.
+    """How many connections one client address may have; one more is answered 503 and closed,
+    without a look at its request. A Unix socket, or a stream without a socket, has no address.
 
     Behind a proxy all have the same address, unless the proxy tells (`proxy_protocol`).
     """
