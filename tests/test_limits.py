@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from tests.harness import connect, get, open_peer, start_server, without_date
 from trio_stream import (
@@ -482,6 +482,20 @@ async def test_time_that_the_client_takes_counts_for_a_request(autojump_clock: M
         await trio.sleep(0.2)
         assert client.stats.aborts == {AbortReason.TIMED_OUT: 1}
         nursery.cancel_scope.cancel()
+
+
+async def test_client_that_takes_nothing_outlives_no_request(autojump_clock: MockClock) -> None:
+    app = App(config=Config(request_timeout=30))
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        await res.send_chunk(bytes(1_000_000), 1_000_000)
+
+    client, stream = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.serve_stream, stream)
+        await client.send_all(get("/"))
+    assert trio.current_time() == 30
 
 
 async def test_handler_that_is_not_cancelled_is_answered_for_when_it_returns(

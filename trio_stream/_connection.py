@@ -123,7 +123,10 @@ class Connection:
         elif not response._is_over:
             if response._is_untouched:
                 self._refusal = 503  # RFC 9110 section 15.6.4
+            is_stuck = response._outgoing.blocked
             response._abort(AbortReason.TIMED_OUT)
+            if is_stuck:
+                self._transport.reset()  # or the client could take minutes for what waits for it
 
     # Receiving the request...
 
