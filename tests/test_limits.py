@@ -568,6 +568,21 @@ async def test_deadline_of_a_handler_and_that_of_requests_do_not_undo_each_other
         assert client.stats.aborts == {reason: 1}
 
 
+async def test_deadline_of_a_handler_is_not_that_of_the_idle_connection(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        res.cancel_scope.deadline = trio.current_time() + 10
+        res.end("hello")
+
+    async with open_client(app) as client:
+        await client.send_all(get("/"))
+        assert await receive_until_eof(client) == (HELLO, 75)
+
+
 async def test_request_is_timed_out_over_a_socket(kind: Kind) -> None:
     app = App(config=Config(request_timeout=0.05))
     app.get("/", lambda *_: trio.sleep_forever())

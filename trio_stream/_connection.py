@@ -229,8 +229,6 @@ class Connection:
         self, *, cancel_on_abort: bool, close: bool = False
     ) -> Iterator[Response]:
         """Make the response that the transport reports to; it ends with the block at the latest."""
-        if self._cancel_scope.deadline != inf:
-            self._cancel_scope.deadline = inf  # which the last handler has set for itself
         self._stats.active_responses += 1
         response = Response(
             self._transport,
@@ -251,6 +249,8 @@ class Connection:
             yield response
         finally:
             self._response = self._transport.user = None
+            if self._cancel_scope.deadline != inf:
+                self._cancel_scope.deadline = inf  # which the handler has set for itself
             self._stats.active_responses -= 1
             response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
             self._client_is_lost = response.abort_reason in _CLIENT_IS_LOST
