@@ -40,6 +40,7 @@ HEAD = (
     "Connection: close\r\n\r\n{}\n"
 )
 TIMEOUT = HEAD.format("408 Request Timeout", 16, "Request Timeout").encode()
+BAD_REQUEST = HEAD.format("400 Bad Request", 12, "Bad Request").encode()
 UNAVAILABLE = HEAD.format("503 Service Unavailable", 20, "Service Unavailable").encode()
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
@@ -106,19 +107,22 @@ async def test_head_that_comes_at_the_last_moment_is_served(autojump_clock: Mock
         assert without_date(await client.receive_some()) == HELLO
 
 
+@pytest.mark.parametrize(
+    ("rest", "answer"), [(b"\r\n", TIMEOUT), (b"no field\r\n\r\n", BAD_REQUEST)]
+)
 async def test_head_that_comes_in_the_moment_of_its_timeout_is_answered_once(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    rest: bytes, answer: bytes, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_stall = Connection.on_stall
 
     def send_and_stall(self: Connection) -> None:
-        client._transport.send_to_server(get("/")[-2:])
+        client._transport.send_to_server(rest)
         on_stall(self)
 
     monkeypatch.setattr(Connection, "on_stall", send_and_stall)
     async with open_client(hello_app()) as client:
         await client.send_all(get("/")[:-2])
-        assert await receive_until_eof(client) == (TIMEOUT, 20)
+        assert await receive_until_eof(client) == (answer, 20)
         assert client.stats.requests == 0
 
 

@@ -86,7 +86,7 @@ class Connection:
                 while self._refusal is None and await self._serve_request():
                     pass
             if self._refusal is not None:
-                self._cancel_scope = trio.CancelScope()  # a timeout has cancelled the last one
+                self._cancel_scope = trio.CancelScope()  # a timeout may have cancelled the last one
                 with self._cancel_scope:
                     await self._refuse(self._refusal)
             if not self._client_is_lost:
@@ -192,7 +192,7 @@ class Connection:
             request = Request(head, self._config, client=transport.client, scheme=transport.scheme)
         except BadRequestError as exc:
             logger.debug("%s: %d for a bad request: %s", self._transport.client, exc.status, exc)
-            await self._refuse(exc.status)
+            self._refusal = exc.status
             return False
         route, request.params = self._router.find(request.method, request.raw_path)
         self._stats.requests += 1
