@@ -26,6 +26,8 @@
 #     _tree         a folder, and what may be seen of it
 #     _file         a regular file, and what can be read of it without waiting
 #     _conditions   _ranges       _media    _wording    versions, parts, types, names of files
+#     _forwarded                  who the client is, as proxies tell
+#     _addresses                  addresses, and whom to trust
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
 #     _config       _stats        _background
 
