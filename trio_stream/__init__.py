@@ -9,7 +9,8 @@
 #     _live         transfers as lines in a terminal
 #     _transfer     what is told of a response that sends a file
 #     _app          routes, serve, run
-#     _server       listeners, what connections share, shutdown
+#     _listeners    where it listens
+#     _server       what connections share, shutdown
 #     _connection   one transport and one protocol: the cycle of requests and responses
 #     _static       a folder as a part of an app
 #     _listing      _file_page    a folder and a file as pages

@@ -55,9 +55,16 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port of its first listener."""
-        port: int = self._addresses[0][1]
-        return port
+        """The port of its first listener on TCP.
+
+        Raises:
+          LookupError: It has none.
+        """
+        for address in self._addresses:
+            if isinstance(address, tuple):
+                port: int = address[1]
+                return port
+        raise LookupError(f"a server on {self._addresses} has no port")
 
     def shutdown(self) -> None:
         """End gracefully: accept nothing more, and close each connection as soon as it is idle.
@@ -111,16 +118,3 @@ class Server:
                 if self._watcher is not None:
                     start_soon(self._watcher.run)
                 yield
-
-
-async def open_listeners(host: str | None, port: int) -> Sequence[trio.SocketListener]:
-    """Listen on TCP.
-
-    Args:
-      host: A name or an address; `None` for all interfaces.
-      port: 0 for a free one.
-
-    Raises:
-      OSError: The address is not to be had; the message says which.
-    """
-    return await trio.open_tcp_listeners(port, host=host)
