@@ -10,10 +10,12 @@ import trio
 
 from ._background import open_background
 from ._connection import Connection
+from ._proxied import receive_client
+from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._stalls import StallWatch
 from ._stats import Stats
-from ._transport import open_transport
+from ._transport import open_transport, peer_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -84,15 +86,32 @@ class Server:
             task_status.started(self)
             with self._accepting:
                 await trio.serve_listeners(
-                    self.serve_stream, list(self._listeners), handler_nursery=nursery
+                    self._serve_accepted, list(self._listeners), handler_nursery=nursery
                 )
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection to its end, and close `stream`. The server must be `running`."""
+    async def _serve_accepted(self, stream: trio.SocketStream) -> None:
+        client = None
+        if self._config.proxy_protocol:
+            try:
+                client = await receive_client(stream, self._config)
+            except (ProxyProtocolError, trio.BrokenResourceError) as exc:
+                logger.debug("%s: closed without an answer: %s", peer_address(stream), exc)
+                return  # Trio closes it
+        await self.serve_stream(stream, client=client)
+
+    async def serve_stream(self, stream: trio.abc.Stream, *, client: object = None) -> None:
+        """Serve one connection to its end, and close `stream`. The server must be `running`.
+
+        Args:
+          stream: The connection.
+          client: Who it comes from, if that is not whom `stream` is connected to.
+        """
         try:
             async with open_transport(
                 stream, self._config, self._stalls, self._watcher
             ) as transport:
+                if client is not None:
+                    transport.client = client
                 await self.serve_transport(transport)
         except* (
             Exception
