@@ -535,6 +535,40 @@ async def test_a_port_in_use_is_a_usage_error() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("args", "where", "url"),
+    [
+        ("", {"host": ["127.0.0.1"], "port": 8000}, "http://127.0.0.1:8000"),
+        ("--port 0", {"port": 0}, "http://127.0.0.1:PORT"),
+        (
+            "--host ::1 --bind a:7 --port 80",
+            {"host": ["::1", "a:7"], "port": 80},
+            "http://[::1]:80",
+        ),
+        ("--host a:7", {"host": ["a:7"], "port": 8000}, "http://a:7"),
+        ("--fd 3 --fd 4", {"fds": [3, 4], "unix": None}, "http://ADDRESS"),
+        (
+            "--unix a --fd 5",
+            {"unix": "a", "unix_mode": 0o660, "fds": [5]},
+            "--unix-socket a http://",
+        ),
+        ("--unix a --unix-mode 0600", {"unix": "a", "unix_mode": 0o600}, "--unix-socket a http://"),
+    ],
+)
+def test_options_say_where_it_serves(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: str,
+    where: dict[str, object],
+    url: str,
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr(App, "run", lambda _, **options: given.update(options))
+    assert main(args.split()) == 0
+    assert given.items() >= where.items()
+    assert f"song.wav {url}" in capsys.readouterr().out
+
+
 async def test_it_serves_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     async with run_python("-m", "trio_stream", "--unix", str(path)) as program:

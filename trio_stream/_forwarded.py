@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # RFC 9110 section 5.6.2 and 5.6.4: a name, and a token or a quoted string.
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PAIR = re.compile(rf'({_NAME})=(?:({_NAME})|"((?:[^"\\]|\\.)*)")')
-_SEPARATOR = re.compile(r";|[ \t]*,[ \t]*")
+_SEPARATOR = re.compile(r";+|[ \t]*,[ \t,]*")
 
 # RFC 7239 section 6: an address, or a name for one that is not told; and a port, or a name for it.
 _NODE = re.compile(
@@ -142,7 +142,7 @@ def _parse_elements(line: str) -> list[dict[str, str]]:
         separator = _SEPARATOR.match(line, position)
         if separator is None:
             raise ValueError(f"malformed Forwarded: {line!r}")
-        if separator[0] != ";":
+        if "," in separator[0]:
             elements.append({})
         position = separator.end()
 
