@@ -51,7 +51,7 @@ class Request(Message):
         self.target = head.target.decode("ascii")
         self.raw_path, self._raw_query = split_target(self.method, self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
-        self._peer = Origin(client, scheme)
+        self._peer = client, scheme
         self._trusted_proxies = config.trusted_proxies
 
     def __repr__(self) -> str:
@@ -77,9 +77,10 @@ class Request(Message):
 
     @cached_property
     def _origin(self) -> Origin:
+        peer = Origin(*self._peer)
         if not self._trusted_proxies:
-            return self._peer
-        return find_origin(self.headers, self._peer, self._trusted_proxies)
+            return peer
+        return find_origin(self.headers, peer, self._trusted_proxies)
 
     @property
     def http_version(self) -> str:
