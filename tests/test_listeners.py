@@ -347,6 +347,7 @@ async def test_closed_listeners_are_closed_once() -> None:
 )
 def test_an_address_for_people(address: object, text: str) -> None:
     assert describe_address(address) == text
+    assert describe_address(address, "https") == text.replace("http:", "https:")
 
 
 @pytest.mark.parametrize("name", [b"\0name-of-%d", b"\0\xff-%d"])

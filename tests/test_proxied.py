@@ -170,3 +170,15 @@ async def test_what_the_client_forwards_is_judged_by_its_address() -> None:
         await talk(await connect(port), V1 + request)
         await talk(await connect(port), LOCAL + request)
     assert [client for client, *_ in seen] == [CLIENT, ("203.0.113.9", 0)]
+
+
+async def test_a_server_that_ends_closes_what_waits_for_a_header() -> None:
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            server = await start_server(nursery, make_app([]))
+            stream = await connect(server.port)
+            await stream.send_all(V2[:5])
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        async with stream:
+            assert await stream.receive_some() == b""

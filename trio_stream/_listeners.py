@@ -108,15 +108,16 @@ def split_host(text: str, default_port: int) -> tuple[str, int]:
     return match[1] or match[2], port
 
 
-def describe_address(address: object) -> str:
+def describe_address(address: object, scheme: str = "http") -> str:
     """Where a client finds a server, for people: a URL, or the path of a Unix socket.
 
     Args:
       address: As `socket.getsockname` gives it.
+      scheme: That of the URL.
     """
     if isinstance(address, tuple):
         host, port = address[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     name = os.fsdecode(address) if isinstance(address, bytes) else str(address)
     return f"unix:{name.replace(chr(0), '@')}"  # as in ss(8): it is in no file system
 

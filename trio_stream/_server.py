@@ -96,7 +96,10 @@ class Server:
                 client = await receive_client(stream, self._config)
             except (ProxyProtocolError, trio.BrokenResourceError) as exc:
                 logger.debug("%s: closed without an answer: %s", peer_address(stream), exc)
-                return  # Trio closes it
+                return
+            finally:
+                if client is None:
+                    await trio.aclose_forcefully(stream)
         await self.serve_stream(stream, client=client)
 
     async def serve_stream(self, stream: trio.abc.Stream, *, client: object = None) -> None:
