@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import sys
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__, _demo
 from ._announce import HAVE_QR, announce
+from ._certificates import Certificates
 from ._share import Share
 from ._targets import UsageError, find_app, list_examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._app import App
-    from ._server import Server
 
 # What to do about an address that is not to be had.
 ADVICE = {
@@ -39,18 +40,22 @@ def main(args: Sequence[str] | None = None) -> int:
             list_examples()
             return 0
         check_options(options)
+        certificates = load_certificates(options)
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         if options.target is None:
             host = f"[{options.host}]" if ":" in options.host else options.host
-            where = f"http://{host}:{options.port or 'PORT'}"
+            where = f"{'https' if options.certfile else 'http'}://{host}:{options.port or 'PORT'}"
             print("The demo: open the address below in a browser, or try")
             print(f"  curl --limit-rate 500k --output song.wav {where}/song.wav")
         is_demo = options.target is None
         with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
             shared = app.name if isinstance(app, Share) else None
-            serve(app, options.host, options.port, partial(announce, shared=shared, qr=options.qr))
+            run = partial(app.run, announce=partial(announce, shared=shared, qr=options.qr))
+            if certificates is not None:
+                run = partial(run, ssl_context=certificates)
+            serve(run, options.host, options.port)
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
@@ -94,6 +99,32 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--qr", action="store_true", help="print the address as a QR code, for a phone"
     )
+    parser.add_argument(
+        "--certfile",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="serve HTTPS with the certificate in this PEM file, followed by those that lead to a "
+        "root. Several: each for its names. SIGHUP loads them again",
+    )
+    parser.add_argument(
+        "--keyfile",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="its private key, in PEM, one for each --certfile; without, it is in that file",
+    )
+    parser.add_argument(
+        "--keyfile-password",
+        metavar="SOURCE",
+        help="where to find the password of the private keys: env:NAME (an environment variable) "
+        "or file:PATH (its first line)",
+    )
+    parser.add_argument(
+        "--ca-certs",
+        metavar="FILE",
+        help="let in only clients with a certificate that leads to one in this PEM file",
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -114,14 +145,67 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def serve(app: App, host: str, port: int, announce: Callable[[Server], object]) -> None:
+def load_certificates(options: argparse.Namespace) -> Certificates | None:
+    """What the options for TLS ask for.
+
+    Raises:
+      UsageError: They do not fit together, or a file is not what it should be.
+    """
+    certfiles, keyfiles = options.certfile, options.keyfile
+    if not certfiles:
+        for name in ("keyfile", "keyfile_password", "ca_certs"):
+            if getattr(options, name):
+                raise UsageError(f"--{name.replace('_', '-')} needs a --certfile")
+        return None
+    if keyfiles and len(keyfiles) != len(certfiles):
+        raise UsageError(
+            f"each --certfile needs its --keyfile, in the same order, or none has one; there are "
+            f"{len(certfiles)} and {len(keyfiles)}"
+        )
+    password = find_password(options.keyfile_password)
+    pairs = zip(certfiles, keyfiles or [None] * len(certfiles), strict=True)
+    try:
+        return Certificates(*pairs, password=password, ca_certs=options.ca_certs)
+    except OSError as exc:
+        raise UsageError(f"can't read {exc.filename!r}: {exc.strerror}") from exc
+    except ValueError as exc:
+        advice = "" if password else "; --keyfile-password says where it is"
+        raise UsageError(f"{exc}{advice if 'is encrypted' in str(exc) else ''}") from exc
+
+
+def find_password(source: str | None) -> str | None:
+    """The password that `--keyfile-password` leads to. It is not shown in a list of processes.
+
+    Raises:
+      UsageError: It leads to none.
+    """
+    if source is None:
+        return None
+    kind, _, name = source.partition(":")
+    if kind == "env" and name:
+        if name not in os.environ:
+            raise UsageError(f"--keyfile-password: there is no environment variable {name!r}")
+        return os.environ[name]
+    if kind == "file" and name:
+        try:
+            return Path(name).read_text("utf-8").partition("\n")[0]
+        except (OSError, UnicodeError) as exc:
+            reason = getattr(exc, "strerror", None) or str(exc)
+            raise UsageError(f"--keyfile-password: can't read {name!r}: {reason}") from exc
+    raise UsageError(
+        "--keyfile-password takes env:NAME or file:PATH, and not the password itself, which all "
+        "users of this machine could see"
+    )
+
+
+def serve(run: Callable[..., object], host: str, port: int) -> None:
     """`App.run`.
 
     Raises:
       UsageError: The address is not to be had.
     """
     try:
-        app.run(host=host, port=port, announce=announce)
+        run(host=host, port=port)
     except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
         reason = getattr(exc, "strerror", None) or str(exc)
         advice = ADVICE.get(getattr(exc, "errno", None) or 0, OTHER_ADVICE)

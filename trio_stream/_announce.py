@@ -32,11 +32,11 @@ def announce(server: Server, *, shared: str | None = None, qr: bool = False) -> 
     """
     found = [address for bound in server.addresses for address in find_addresses(*bound[:2])]
     for host, port in found:
-        print(f"Serving on {_url(host, port)}")
+        print(f"Serving on {_url(server.scheme, host, port)}")
     if qr:
         # The best one is what the phone can use that takes a picture of it.
         host, port = min(found, key=lambda address: is_loopback(address[0]))
-        print_qr(_url(host, port))
+        print_qr(_url(server.scheme, host, port))
         if is_loopback(host):
             print("Only this machine can use it. --host 0.0.0.0 lets others in.")
     sys.stdout.flush()
@@ -76,5 +76,5 @@ def print_qr(url: str) -> None:
     segno.make(url, error="m", micro=False).terminal(border=2, compact=is_unicode)
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from trio_util import move_on_when
 
+from ._background import open_background
+from ._certificates import reloading_on_hangup
 from ._config import Config
 from ._file_answer import FileOptions
 from ._listing import listing_page
@@ -17,8 +19,10 @@ from ._static import StaticFiles
 from ._tree import Tree
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
+    from ._certificates import Certificates
     from ._file import StrPath
 
 
@@ -229,6 +233,7 @@ class App:
         *,
         host: str | None = "127.0.0.1",
         port: int = 8000,
+        ssl_context: ssl.SSLContext | Certificates | None = None,
         task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until cancelled, or until `Server.shutdown`.
@@ -238,13 +243,15 @@ class App:
         Args:
           host: The name or address to listen on; `None` for all interfaces.
           port: 0 for a free one, which `Server.port` then tells.
+          ssl_context: For HTTPS: `Certificates`, or a context for servers; neither is changed.
           task_status: For `nursery.start`.
 
         Raises:
           OSError: The address is not to be had.
         """
         listeners = await open_listeners(host, port)
-        await Server(self._router, self.config, listeners).serve(task_status)
+        server = Server(self._router, self.config, listeners, ssl_context=ssl_context)
+        await server.serve(task_status)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it."""
@@ -257,6 +264,7 @@ class App:
         *,
         host: str | None = "127.0.0.1",
         port: int = 8000,
+        ssl_context: ssl.SSLContext | Certificates | None = None,
         announce: Callable[[Server], object] | None = None,
     ) -> None:
         """Serve from a script, until Ctrl-C or SIGTERM: `trio.run` around `serve`.
@@ -264,26 +272,36 @@ class App:
         Args:
           host: The name or address to listen on; `None` for all interfaces.
           port: 0 for a free one.
+          ssl_context: For HTTPS, as in `serve`. `Certificates` are loaded again by SIGHUP.
           announce: Called with the `Server` once all listeners are bound. Without it, where it
             serves is printed on stdout.
 
         Raises:
           OSError: The address is not to be had.
         """
-        trio.run(self._serve_until_signal, host, port, announce or _print_addresses)
+        announce = announce or _print_addresses
+        trio.run(self._serve_until_signal, host, port, ssl_context, announce)
 
     async def _serve_until_signal(
-        self, host: str | None, port: int, announce: Callable[[Server], object]
+        self,
+        host: str | None,
+        port: int,
+        ssl_context: ssl.SSLContext | Certificates | None,
+        announce: Callable[[Server], object],
     ) -> None:
         listeners = await open_listeners(host, port)
-        server = Server(self._router, self.config, listeners)
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        server = Server(self._router, self.config, listeners, ssl_context=ssl_context)
+        with (
+            reloading_on_hangup(ssl_context) as reload,
+            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        ):
             announce(server)
-            async with move_on_when(signals.__anext__):
+            async with move_on_when(signals.__anext__), open_background() as start_soon:
+                start_soon(reload)
                 await server.serve()
 
 
 def _print_addresses(server: Server) -> None:
     for address in server.addresses:
         name = f"[{address[0]}]" if ":" in address[0] else address[0]
-        print(f"Serving on http://{name}:{address[1]}", flush=True)
+        print(f"Serving on {server.scheme}://{name}:{address[1]}", flush=True)

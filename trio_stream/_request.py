@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
@@ -35,6 +35,8 @@ class Request(Message):
         `/users/:id`, and under `"*"` the tail of a wildcard.
       client: The peer's address, as `socket.getpeername` gives it; `None` if the stream has none.
       scheme: `"http"` or `"https"`.
+      client_certificate: The certificate that the client has shown and the server has verified, as
+        `ssl.SSLSocket.getpeercert` gives it; `None` without.
       body: What has not been read of the body, as it comes: `async for data in req.body`. Not
         reading stops the client.
 
@@ -53,6 +55,7 @@ class Request(Message):
         self.raw_path, self._raw_query = split_target(self.method, self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
         self.client = client
+        self.client_certificate: dict[str, Any] | None = None
         self.scheme = scheme
 
     def __repr__(self) -> str:
