@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 Kind = Literal["memory", "socket", "stream", "tls"]
 KINDS: tuple[Kind, ...] = ("memory", "socket", "stream", "tls")
+KINDS_OF_FILES: tuple[Kind, ...] = ("memory", "socket", "stream")  # for TLS they are read, too
 
 
 def get(target: str, *lines: str, method: str = "GET", version: str = "1.1") -> bytes:
@@ -145,7 +146,7 @@ class TLSPeer(Peer):
       was_cut: Whether the server has ended its stream without close_notify.
     """
 
-    def __init__(self, below: SocketPeer, context: ssl.SSLContext) -> None:
+    def __init__(self, below: Peer, context: ssl.SSLContext) -> None:
         self.below = below
         self.was_cut = False
         self.stats = below.stats
@@ -270,8 +271,14 @@ def server_context() -> ssl.SSLContext:
 
 @lru_cache
 def client_context() -> ssl.SSLContext:
+    return make_client_context(lambda _: None)
+
+
+def make_client_context(change: Callable[[ssl.SSLContext], object]) -> ssl.SSLContext:
+    """One that trusts `authority`, and is changed."""
     context = ssl.create_default_context()
     authority().configure_trust(context)
+    change(context)
     return context
 
 

@@ -9,7 +9,7 @@ import trio
 from trio_util import move_on_when
 
 from ._background import open_background
-from ._certificates import reloading_on_hangup
+from ._certificates import check_context, reloading_on_hangup
 from ._config import Config
 from ._file_answer import FileOptions
 from ._listing import listing_page
@@ -248,7 +248,9 @@ class App:
 
         Raises:
           OSError: The address is not to be had.
+          ValueError: The context is for clients.
         """
+        check_context(ssl_context)
         listeners = await open_listeners(host, port)
         server = Server(self._router, self.config, listeners, ssl_context=ssl_context)
         await server.serve(task_status)
@@ -278,6 +280,7 @@ class App:
 
         Raises:
           OSError: The address is not to be had.
+          ValueError: The context is for clients.
         """
         announce = announce or _print_addresses
         trio.run(self._serve_until_signal, host, port, ssl_context, announce)
@@ -289,6 +292,7 @@ class App:
         ssl_context: ssl.SSLContext | Certificates | None,
         announce: Callable[[Server], object],
     ) -> None:
+        check_context(ssl_context)
         listeners = await open_listeners(host, port)
         server = Server(self._router, self.config, listeners, ssl_context=ssl_context)
         with (

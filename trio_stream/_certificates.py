@@ -139,6 +139,16 @@ def current_context(source: ssl.SSLContext | Certificates) -> ssl.SSLContext:
     return source.context if isinstance(source, Certificates) else source
 
 
+def check_context(source: ssl.SSLContext | Certificates | None) -> None:
+    """Check that there is none, or it is for servers.
+
+    Raises:
+      ValueError: It is for clients.
+    """
+    if isinstance(source, ssl.SSLContext) and source.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError("ssl_context must be one for servers: ssl.PROTOCOL_TLS_SERVER")
+
+
 @contextmanager
 def reloading_on_hangup(
     source: ssl.SSLContext | Certificates | None,
