@@ -28,6 +28,7 @@ from tests.harness import (
     start_server,
     without_date,
 )
+from tests.test_transport import CLOSED, WRITABLE, User, cancelled_after
 from trio_stream import AbortReason, App, Certificates, Config, Request, Response, Server, Stats
 from trio_stream._readiness import HAVE_EPOLL
 from trio_stream._stalls import StallWatch
@@ -481,3 +482,72 @@ async def test_nothing_is_sent_after_the_end(autojump_clock: MockClock) -> None:
         await tls.send_eof()
         with pytest.raises(trio.BrokenResourceError, match="sending failed"):
             tls.send_some(b"x")
+
+
+async def test_what_went_before_the_connection_broke_is_counted(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_transports(Config()) as (tls, _):
+        sent: list[int] = []
+
+        def send_some(data: memoryview) -> int:
+            if sent:
+                raise trio.BrokenResourceError
+            sent.append(len(data))
+            return len(data)
+
+        monkeypatch.setattr(tls._below, "send_some", send_some)
+        accepted = tls.send_some(bytes(300_000))
+        assert 64 * 1024 <= accepted < 300_000
+        for _ in range(2):
+            with pytest.raises(trio.BrokenResourceError):
+                tls.send_some(b"x")
+
+
+async def test_user_is_told_again_when_asked_but_not_at_once(autojump_clock: MockClock) -> None:
+    async with open_transports(Config()) as (tls, peer):
+        tls.user = user = User()
+        tls.notify_soon()
+        assert user.take_all() == []
+        await wait_all_tasks_blocked()
+        assert user.take_all() == [WRITABLE]
+        while tls.send_some(bytes(30_000)):
+            pass
+        tls.notify_soon()
+        await wait_all_tasks_blocked()
+        assert user.take_all() == []
+        await peer.send_close_notify()
+        assert await user.next() == CLOSED
+        tls.notify_soon()
+        assert await user.next() == CLOSED
+        assert await tls.receive_some() == b""
+
+
+async def test_what_is_read_ahead_has_a_bound(autojump_clock: MockClock) -> None:
+    async with open_transports(Config(stream_buffer_size=1000)) as (tls, peer):
+        for start in range(0, 100_000, 10_000):
+            await peer.send_all(pattern(10_000, start))
+        await peer.send_eof()
+        await wait_all_tasks_blocked()
+        assert 1000 <= len(tls._received) <= 1000 + 32 * 1024
+        received = bytearray()
+        while data := await tls.receive_some(3000):
+            assert len(data) <= 3000
+            received += data
+        assert received == pattern(100_000)
+
+
+@pytest.mark.parametrize("ticks", range(6))
+@pytest.mark.parametrize("name", ["finish", "send_eof", "receive_some"])
+async def test_cancelled_call_leaves_nothing(
+    name: str, ticks: int, autojump_clock: MockClock
+) -> None:
+    async with open_transports(Config()) as (tls, peer):
+        tls.send_some(bytes(300_000))
+        await wait_all_tasks_blocked()
+        await cancelled_after(ticks, getattr(tls, name))
+        await wait_all_tasks_blocked()
+        assert len(tls._change) == 0
+        if name == "receive_some":
+            await peer.send_all(b"for the next one")
+            assert await tls.receive_some() == b"for the next one"

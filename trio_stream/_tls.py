@@ -165,19 +165,23 @@ class TLSTransport(Transport):
         if size <= READ_SIZE:
             pieces = (b"".join(pieces),)  # one record
         accepted = 0
-        for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                if self._encrypted.pending >= _STEP and not self._flush():
-                    return accepted
-                try:
+        try:
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    if self._encrypted.pending >= _STEP and not self._flush():
+                        return accepted
                     written = self._ssl.write(rest[:_STEP])
-                except ssl.SSLError as exc:
-                    self._break()
-                    raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
-                accepted += written
-                rest = rest[written:]
-        self._flush()
+                    accepted += written
+                    rest = rest[written:]
+            self._flush()
+        except ssl.SSLError as exc:
+            self._break()
+            raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
+        except trio.BrokenResourceError:
+            if not accepted:
+                raise
+            # Some may have gone. The next call will raise, and the user is told.
         return accepted
 
     def _flush(self) -> bool:
@@ -231,9 +235,6 @@ class TLSTransport(Transport):
         self._change.unpark_all()
 
     # In...
-
-    def has_arrivals(self) -> bool:
-        return self._below.has_arrivals()
 
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         await trio.lowlevel.checkpoint()
