@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_stream")
 
-# Four TLS records: what is encrypted can't be taken back, and fewer would cost more system calls.
-_STEP = 64 * 1024
-
-# Two records at once.
-_RECEIVE_SIZE = 2 * READ_SIZE
+# Two TLS records. With one, a byte costs a quarter more CPU time; with four, a connection keeps
+# 45 KiB more memory, as the buffers of OpenSSL never shrink.
+_STEP = 2 * 16 * 1024
 
 _NOT_TLS = b"This port speaks HTTPS: use https:// in the address.\n"
 
@@ -253,7 +251,7 @@ class TLSTransport(Transport):
             while max(len(self._received), self._encrypted.pending) >= self._size:
                 await self._change.park()
             try:
-                data = await self._below.receive_some(_RECEIVE_SIZE)
+                data = await self._below.receive_some(_STEP)
                 if not data:
                     self._at_eof = True  # without "close_notify", as many clients end
                 elif not self._ended:
