@@ -177,9 +177,7 @@ class TLSTransport(Transport):
             self._break()
             raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
         except trio.BrokenResourceError:
-            if not accepted:
-                raise
-            # Some may have gone. The next call will raise, and the user is told.
+            pass  # some may have gone; the next call will raise, and the user is told
         return accepted
 
     def _flush(self) -> bool:
