@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ._certificates import Certificates
     from ._file import OpenFile, StrPath
+    from ._listeners import Listen
     from ._request import Request
     from ._response import Response
     from ._server import Server
@@ -69,14 +70,13 @@ class Share(App):
 
     async def _serve_until_signal(
         self,
-        host: str | None,
-        port: int,
+        listen: Listen,
         ssl_context: ssl.SSLContext | Certificates | None,
         announce: Callable[[Server], object],
     ) -> None:
         async with open_background() as start_soon:
             start_soon(self.transfers.show)
-            await super()._serve_until_signal(host, port, ssl_context, announce)
+            await super()._serve_until_signal(listen, ssl_context, announce)
 
     # Answers...
 
