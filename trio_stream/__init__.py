@@ -21,22 +21,25 @@
 #     _message      _outgoing     a body read whole; the bytes of a response
 #     _request_body
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
+#     _request_rules              what a request must not say
+#     _framing      _target       where a body ends; what a request is for
+#     _guard        the raw bytes of heads, checked
 #     _head         the head of a response, checked
 #     _page         the look of pages that show files
 #     _tree         a folder, and what may be seen of it
 #     _file         a regular file, and what can be read of it without waiting
 #     _conditions   _ranges       _media    _wording    versions, parts, types, names of files
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
-#     _config       _stats        _background
+#     _config       _stats        _background    _bad_request
 
 from ._app import App as App
+from ._bad_request import BadRequestError as BadRequestError
 from ._config import Config as Config
 from ._events import EventStream as EventStream
 from ._forms import FormFile as FormFile
 from ._forms import Part as Part
 from ._outgoing import SendResult as SendResult
 from ._outgoing import WriteResult as WriteResult
-from ._protocol import BadRequestError as BadRequestError
 from ._request import Request as Request
 from ._response import Response as Response
 from ._server import Server as Server

@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl, unquote
 
 from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
 
+from ._bad_request import BadRequestError
 from ._forms import FormFile, Parts, read_form
 from ._message import Message, decode_fields
-from ._protocol import BadRequestError, split_target
+from ._target import split_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +38,6 @@ class Request(Message):
       scheme: `"http"` or `"https"`.
       body: What has not been read of the body, as it comes: `async for data in req.body`. Not
         reading stops the client.
-
-    Raises:
-      BadRequestError: The target has none of the four forms.
     """
 
     body: RequestBody
@@ -50,7 +48,7 @@ class Request(Message):
         self._max_form_fields = config.max_form_fields
         self.method = head.method.decode("ascii")
         self.target = head.target.decode("ascii")
-        self.raw_path, self._raw_query = split_target(self.method, self.target)
+        self.raw_path, self._raw_query = split_target(self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
         self.client = client
         self.scheme = scheme
