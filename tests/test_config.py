@@ -215,7 +215,7 @@ async def test_config_of_an_app_is_that_of_its_server(
         assert client.unread == 0
         await client.send_all(b"a")
         with trio.fail_after(1):
-            assert (await client.receive_some()).startswith(b"HTTP/1.1 431 ")
+            assert (await client.receive_some()).startswith(b"HTTP/1.1 414 ")
 
 
 # Documentation...

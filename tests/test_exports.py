@@ -228,8 +228,9 @@ def test_imports_are_found() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("_addresses", "_conditions", "_config", "_forwarded", "_head", "_media", "_protocol"),
-        *("_proxy_protocol", "_ranges", "_request", "_routing", "_stats", "_wording"),
+        *("_addresses", "_bad_request", "_conditions", "_config", "_forwarded", "_framing"),
+        *("_guard", "_head", "_media", "_protocol", "_proxy_protocol", "_ranges", "_request"),
+        *("_request_rules", "_routing", "_stats", "_target", "_wording"),
     ],
 )
 def test_part_without_io_knows_no_trio(name: str) -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trio_stream import Config, _protocol
+from trio_stream import BadRequestError, Config, _protocol
 from trio_stream._head import ResponseHead
-from trio_stream._protocol import BadRequestError, Protocol
+from trio_stream._protocol import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -162,7 +162,10 @@ def answer(body: bytes, *, head: bytes = b"") -> bytes:
         (POST[:-5].replace(b"5", b"11") + b"0123456789a" + GET, ["POST /b", "ends"]),
         (POST[:-7] + b"Expect: 100-continue\r\n" + POST[-7:] + GET, ["POST /b", "ends"]),
         (b"CONNECT h:80 HTTP/1.1\r\nHost: x\r\n\r\n" + GET, ["CONNECT h:80", "ends"]),
-        (b"HEAD /d HTTP/1.1\nHost: x\n\n" + GET, ["HEAD /d", "GET /a", "waits for a head"]),
+        (
+            b"HEAD /d HTTP/1.1\r\nHost: x\r\n\r\n" + GET,
+            ["HEAD /d", "GET /a", "waits for a head"],
+        ),
     ],
 )
 def test_requests_cut_at_every_position(data: bytes, story: list[str], frozen_time: None) -> None:
@@ -481,7 +484,7 @@ EXPECT = b"Expect: 100-continue\r\n"
         (length_of(10), b"", [b"01234", b"56789"], False, True),
         (length_of(10), b"0123", [b"456789"], False, True),
         (length_of(11), b"", [], True, False),
-        (length_of(10**19), b"", [], True, False),
+        (length_of(2**63 - 1), b"", [], True, False),
         (length_of(0), b"", [], False, True),
         # ... or not.
         (CODING, b"0\r\n\r\n", [], False, True),
@@ -495,7 +498,7 @@ EXPECT = b"Expect: 100-continue\r\n"
         (EXPECT + CODING, b"", [], True, False),
         (EXPECT + length_of(11), b"", [], True, False),
         # Without a body there is nothing to expect.
-        (EXPECT + length_of(0), b"", [], True, False),
+        (EXPECT + length_of(0), b"", [], False, True),
     ],
 )
 def test_body_that_nobody_read(
@@ -596,7 +599,6 @@ def test_malformed_body(body: bytes) -> None:
     ("data", "status"),
     [
         # The request line.
-        (b"\r\n\r\n", 400),
         (b" ", 400),
         (b"\0", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 400),  # a TLS client
@@ -641,10 +643,10 @@ def test_malformed_body(body: bytes) -> None:
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: x\r\n" + CODING + CODING + b"\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: x\r\n" + CODING + CODING + b"\r\n", 400),
         # Size.
         (b"GET /" + 95 * b"x", 0),
-        (b"GET /" + 96 * b"x", 431),
+        (b"GET /" + 96 * b"x", 414),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + 100 * b"x", 431),
         (b"GET / HTTP/1.1\r\n" + 20 * b"X: y\r\n", 431),
     ],
@@ -680,10 +682,7 @@ def test_bad_request_error() -> None:
 def test_what_is_accepted_though_strange() -> None:
     for data in (
         b"GET / HTTP/1.0\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
-        b"GET / HTTP/1.1\nHost: x\n\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0, 0\r\nContent-Length: 0\r\n\r\n",
+        b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: CHUNKED\r\n\r\n0\r\n\r\n",
         b"GET / HTTP/1.2\r\nHost: x\r\n\r\n",  # RFC 9112 section 2.3
     ):

@@ -144,7 +144,7 @@ def test_any_chunking_gives_exactly_the_bytes(
         b"4\r\nhello\r\n0\r\n\r\n",
         b"5\r\nhello\r\n0\r\nno trailer\r\n\r\n",
         b"5\r\nhello\r\n0\r\nX : y\r\n\r\n",
-        b"f" * 21 + b"\r\n",
+        b"f" * 17 + b"\r\n",
     ],
 )
 async def test_malformed_chunks_are_refused(body: bytes, autojump_clock: object) -> None:
@@ -155,13 +155,13 @@ async def test_malformed_chunks_are_refused(body: bytes, autojump_clock: object)
         assert b"Connection: close\r\n" in received
 
 
-async def test_long_extension_is_skipped_or_refused(autojump_clock: object) -> None:
+async def test_long_extension_is_refused(autojump_clock: object) -> None:
     body = b"5;" + b"x" * 40_000 + b"\r\nhello\r\n0\r\n\r\n"
     received = await exchange(read_all, post(CHUNKED), body[:30_000], body[30_000:])
     assert received.startswith(b"HTTP/1.1 431 ")
 
 
-@pytest.mark.parametrize("size", [2**31, 2**63 - 1, 2**63, 2**64, 16**20 - 1])
+@pytest.mark.parametrize("size", [2**31, 2**63 - 1, 2**63, 2**64 - 1])
 async def test_huge_chunk_is_refused_by_whole_readers(size: int, autojump_clock: object) -> None:
     config = Config(max_body_size=1000)
     received = await exchange(

@@ -78,7 +78,7 @@ def make_request(
         ("GET", "http://example.org?a=b", "/", "/", [("a", "b")]),
         ("GET", "http://example.org/caf%C3%A9?a=b", "/caf%C3%A9", "/café", [("a", "b")]),
         ("GET", "http://example.org:80//a", "//a", "//a", []),
-        ("GET", "http://u:p@[::1]:80/a;b?c://d", "/a;b", "/a;b", [("c://d", "")]),
+        ("GET", "http://[::1]:80/a;b?c://d", "/a;b", "/a;b", [("c://d", "")]),
         ("GET", "HTTP://EXAMPLE.org/A", "/A", "/A", []),
         ("GET", "https://example.org/a", "/a", "/a", []),
         # Authority-form.
@@ -135,7 +135,7 @@ def test_path_is_what_was_quoted(path: str, data: st.DataObject) -> None:
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)))
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#")))
 @example("/?%")
 def test_any_origin_form_is_taken_apart(tail: str) -> None:
     request = make_request("/" + tail)
@@ -238,8 +238,6 @@ def test_headers_are_a_multidict_with_names_in_any_case() -> None:
         (b"caf\xe9", "café"),
         ("café".encode(), "cafÃ©"),
         (b"\x80\xa0\xff", "\x80\xa0\xff"),
-        (b"\x01\x7f", "\x01\x7f"),
-        (b"a\r\n  folded", "a folded"),
         (b'"a, b", c', '"a, b", c'),
         (b"a:b", "a:b"),
     ],
@@ -262,7 +260,7 @@ TOKEN = st.text(
     ),
     min_size=1,
 )
-VISIBLE = st.binary().map(lambda data: bytes(byte for byte in data if byte not in b"\0\t\n\v\f\r "))
+VISIBLE = st.binary().map(lambda data: bytes(byte for byte in data if byte > 0x20 and byte != 0x7F))
 
 
 @settings(deadline=None)
@@ -305,14 +303,13 @@ def test_headers_are_what_was_sent(fields: list[tuple[str, bytes]]) -> None:
         ([b"a=%20; b=%22"], {"a": "%20", "b": "%22"}),
         ([b"a=caf\xe9"], {"a": "café"}),
         ([b"__proto__=1; __class__=2"], {"__proto__": "1", "__class__": "2"}),
-        ([b"a=\x01\x7f"], {"a": "\x01\x7f"}),
     ],
 )
 def test_cookies(lines: list[bytes], cookies: dict[str, str]) -> None:
     assert make_request(headers=[("cookie", line) for line in lines]).cookies == cookies
 
 
-@pytest.mark.parametrize("value", ["à", "Å", "\N{NO-BREAK SPACE}", "\x1f"])
+@pytest.mark.parametrize("value", ["à", "Å", "\N{NO-BREAK SPACE}", "\x85"])
 def test_cookie_in_utf_8_keeps_all_its_bytes(value: str) -> None:
     cookies = make_request(headers=[("Cookie", f"a={value}; {value}=b".encode())]).cookies
     text = value.encode().decode("latin-1")
@@ -368,7 +365,7 @@ async def test_handler_sees_the_request() -> None:
     assert request.raw_path == "/%C3%A0/b%2Fc"
     assert request.path == "/à/b/c"
     assert list(request.query.items()) == [("d", "e")]
-    assert list(request.headers.items()) == [("Host", "memory"), ("X-Y", "z"), ("Cookie", "f=g")]
+    assert list(request.headers.items()) == [("Host", "h"), ("X-Y", "z"), ("Cookie", "f=g")]
     assert request.cookies == {"f": "g"}
     assert (request.http_version, request.scheme, request.client) == ("1.1", "http", None)
 
@@ -391,7 +388,7 @@ async def test_client_is_the_address_of_the_peer() -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("target", ["http://[::1/", "http://]/", "http://[x]/"])
+@pytest.mark.parametrize("target", ["http://[::1/", "http://]/", "http://[x]/", "http://u:p@h/"])
 async def test_malformed_authority_is_a_bad_request(target: str) -> None:
     async with open_client(App()) as client:
         assert (await client.get(target)).status_code == 400

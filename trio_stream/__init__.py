@@ -24,6 +24,9 @@
 #     _request_body
 #     _tls          TLS over a transport
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
+#     _request_rules              what a request must not say
+#     _framing      _target       where a body ends; what a request is for
+#     _guard        the raw bytes of heads, checked
 #     _head         the head of a response, checked
 #     _page         the look of pages that show files
 #     _certificates               what TLS shows of the server
@@ -33,9 +36,10 @@
 #     _forwarded    _proxy_protocol             who the client is, as proxies tell
 #     _addresses                  addresses, and whom to trust
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
-#     _config       _stats        _background
+#     _config       _stats        _background    _bad_request
 
 from ._app import App as App
+from ._bad_request import BadRequestError as BadRequestError
 from ._certificates import Certificates as Certificates
 from ._config import Config as Config
 from ._events import EventStream as EventStream
@@ -43,7 +47,6 @@ from ._forms import FormFile as FormFile
 from ._forms import Part as Part
 from ._outgoing import SendResult as SendResult
 from ._outgoing import WriteResult as WriteResult
-from ._protocol import BadRequestError as BadRequestError
 from ._request import Request as Request
 from ._response import Response as Response
 from ._server import Server as Server

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._protocol import BadRequestError, Protocol
+from ._bad_request import BadRequestError
+from ._protocol import Protocol
 from ._request import Request
 from ._request_body import RequestBody
 from ._response import Response

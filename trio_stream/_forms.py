@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import trio
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
+from ._bad_request import BadRequestError
 from ._message import Message
-from ._protocol import BadRequestError
 from ._request_body import BufferedBody
 
 try:

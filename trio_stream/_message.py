@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from ._protocol import BadRequestError
+from ._bad_request import BadRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

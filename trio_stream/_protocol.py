@@ -9,14 +9,18 @@ import time
 from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 import h11
+
+from ._bad_request import BadRequestError
+from ._guard import HeadGuard
+from ._request_rules import check_request, refuse_coding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._config import Config
+    from ._framing import ChunkedDecoder, LengthDecoder
     from ._head import ResponseHead
 
 
@@ -24,54 +28,36 @@ _HEAD_READ_SIZE = 16 * 1024
 _BODY_READ_SIZE = 64 * 1024
 
 
-class BadRequestError(Exception):
-    """What the client sent is no HTTP/1.1 request: it gets an answer, and the connection closes.
-
-    Attributes:
-      status: The status code of the answer, from 400 to 599.
-    """
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class Protocol:
     """The server's side of one HTTP/1.1 connection."""
 
     def __init__(self, config: Config) -> None:
-        self._max_discarded_body = config.max_discarded_body
-        self._max_head_size = config.max_head_size
+        self._config = config
+        self._guard = HeadGuard(config)
         self._h11 = self._new_parser()
-        self._request: h11.Request | None = None
+        self._received = b""
+        self._has_ended = False
+        self._client_has_closed = False
+        self._is_broken = False
+        self._start_request(None)
+
+    def _start_request(self, request: h11.Request | None) -> None:
+        self._request = request
+        self._body: LengthDecoder | ChunkedDecoder | None = None
+        self._body_has_begun = False
         self._body_is_wanted = False
         self._taken = 0
         self._discarded = 0
-        self._parsed = 0
-        # A body of known length needs no parser: when h11 has given all that came with the head,
-        # the rest goes past it, and the next request gets a new one.
-        self._missing: int | None = None
-        self._passing = b""
-        self._ahead = b""
 
     # Receiving the request...
 
     def receive_data(self, data: bytes) -> None:
-        """Take what the client sent; `b""` says that it has ended its stream.
-
-        Raises:
-          BadRequestError: That was in the middle of a body of known length.
-        """
-        if self._missing is None:
-            self._h11.receive_data(data)
-            return
+        """Take what the client sent; `b""` says that it has ended its stream."""
         if not data:
-            raise BadRequestError(f"the body ended {self._missing} bytes early", 400)
-        if len(data) > self._missing:
-            self._ahead += data[self._missing :]
-            data = data[: self._missing]
-        self._missing -= len(data)
-        self._passing += data
+            self._has_ended = True
+            return
+        self._received = self._received + data if self._received else data
+        self._body_has_begun = True
 
     def next_request(self) -> h11.Request | None:
         """The next request's head; `None` while it has not been received whole.
@@ -79,22 +65,34 @@ class Protocol:
         Raises:
           BadRequestError: What was received is no request.
         """
-        before = len(self._h11.trailing_data[0])
-        event = self._next_event()
-        if not isinstance(event, h11.Request):
-            return None
-        self._request = event  # first: a refusal of HEAD has no body either
-        # h11 looks at its limit only when it needs more data.
-        if (size := before - len(self._h11.trailing_data[0])) > self._max_head_size:
-            raise BadRequestError(f"a head of {size} bytes", 431)
-        if not _check_request(event):
-            self._next_event()  # the end, so that it is known to be complete
-        return event
+        self._expect_no_good()
+        head, self._received = self._guard.take_head(self._received)
+        if head:
+            self._read_head(head)
+        elif self._has_ended and self._received:
+            raise BadRequestError(f"the head ended after {len(self._received)} bytes", 400)
+        else:
+            self._client_has_closed = self._has_ended
+        self._is_broken = False
+        return self._request if head else None
+
+    def _read_head(self, head: bytes) -> None:
+        self._h11.receive_data(head)
+        try:
+            request = self._h11.next_event()
+        except h11.RemoteProtocolError as exc:
+            if exc.error_status_hint == 501:
+                refuse_coding(head)
+            raise BadRequestError(str(exc), exc.error_status_hint) from exc
+        assert isinstance(request, h11.Request)
+        self._start_request(request)  # first: a refusal of HEAD has no body either
+        self._request, self._body = check_request(request, head, self._config)
+        self._body_has_begun = bool(self._received)
 
     @property
     def head_has_begun(self) -> bool:
         """Whether a part of the next request's head has been received."""
-        return bool(self._h11.trailing_data[0])
+        return bool(self._received)
 
     @property
     def request(self) -> h11.Request | None:
@@ -104,16 +102,14 @@ class Protocol:
     @property
     def client_has_closed(self) -> bool:
         """Whether the client ended its stream between two requests."""
-        return self._h11.their_state is h11.CLOSED
+        return self._client_has_closed
 
     # Receiving its body...
 
     @property
     def request_is_incomplete(self) -> bool:
-        """Whether some of the request's body has not been received, or not been taken."""
-        if self._missing is not None:
-            return self._missing > 0
-        return self._h11.their_state is h11.SEND_BODY
+        """Whether the client may still be sending: some of the request has not been taken."""
+        return self._is_broken or (self._body is not None and not self._body.is_over)
 
     @property
     def read_size(self) -> int:
@@ -123,9 +119,10 @@ class Protocol:
     def continue_request(self) -> bytes:
         """What must be sent before the client sends the body: usually nothing.
 
-        Of a client that expects `100 Continue`, that (RFC 9110 section 10.1.1).
+        Of a client that expects `100 Continue`, that (RFC 9110 section 10.1.1), unless it does not
+        wait for it.
         """
-        if not self._h11.they_are_waiting_for_100_continue:
+        if self._body_has_begun or not self._h11.they_are_waiting_for_100_continue:
             return b""
         return self._send_event(h11.InformationalResponse(status_code=100, headers=[]))
 
@@ -144,27 +141,23 @@ class Protocol:
         return data
 
     def _take_body(self) -> bytes | None:
-        if self._missing is not None:
-            data, self._passing = self._passing, b""
-            return data or (None if self._missing else b"")
-        pieces: list[bytes] = []
-        while self._h11.their_state in (h11.SEND_BODY, h11.ERROR):
-            event = self._next_event()
-            if event is h11.NEED_DATA and not pieces:
-                if (length := self._request_length) is not None:
-                    self._missing = length - self._parsed
-                return None
-            if not isinstance(event, h11.Data):
-                break
-            pieces.append(event.data)
-            self._parsed += len(event.data)
-        return b"".join(pieces)
+        if self._body is None:
+            return b""
+        self._expect_no_good()
+        data, self._received = self._body.decode(self._received)
+        if self._has_ended and not (data or self._body.is_over):
+            raise BadRequestError("the body ended early", 400)
+        self._is_broken = False
+        return data if data or self._body.is_over else None
 
-    @property
-    def _request_length(self) -> int | None:
-        """What `Content-Length` says; h11 has checked it."""
-        assert self._request is not None
-        return next((int(v) for n, v in self._request.headers if n == b"content-length"), None)
+    def _expect_no_good(self) -> None:
+        """Take the connection for broken, until the caller knows better.
+
+        After a refusal it stays so: nobody knows where the next request would begin.
+        """
+        if self._is_broken:
+            raise BadRequestError("this follows a bad request", 400)
+        self._is_broken = True
 
     # Sending the response...
 
@@ -188,6 +181,8 @@ class Protocol:
           The bytes of the head.
         """
         status = head.status
+        if status == 205:  # RFC 9110 section 15.3.6
+            body_length = 0
         fields = [(b"Date", _http_date(int(time.time()))), *head.fields]
         # RFC 9110 section 8.6: never in a 204 or where a tunnel begins; in a 304 only what a GET
         # would get, which nobody has told.
@@ -224,9 +219,9 @@ class Protocol:
             self._h11.send(h11.EndOfMessage())
 
     def response_has_body(self, status: int) -> bool:
-        """Whether a body follows the head (RFC 9112 section 6.3, rules 1 and 2)."""
+        """Whether a body follows the head (RFC 9112 section 6.3; RFC 9110 section 15.3.6)."""
         head = self._request is not None and self._request.method == b"HEAD"
-        return not (head or status in (204, 304) or self._opens_tunnel(status))
+        return not (head or status in (204, 205, 304) or self._opens_tunnel(status))
 
     @property
     def _trailers_are_accepted(self) -> bool:
@@ -264,83 +259,37 @@ class Protocol:
 
     def start_next_cycle(self) -> bool:
         """Whether the connection can serve another request; if so, it is ready for it."""
-        if self._h11.our_state is not h11.DONE or self._discarded > self._max_discarded_body:
+        if (
+            self._h11.our_state is not h11.DONE
+            or self.request_is_incomplete
+            or self._discarded > self._config.max_discarded_body
+        ):
             return False
-        if self._missing == 0:
-            self._h11 = self._new_parser()
-            if self._ahead:  # empty data would say that the client has ended its stream
-                self._h11.receive_data(self._ahead)
-        elif self._h11.their_state is h11.DONE:
-            self._h11.start_next_cycle()
-        else:
-            return False
-        self._request = None
-        self._body_is_wanted = False
-        self._taken = 0
-        self._discarded = 0
-        self._parsed = 0
-        self._missing = None
-        self._ahead = b""
+        self._h11 = self._new_parser()  # cheaper than telling the old one that a body has ended
+        self._start_request(None)
         return True
 
     def _can_reach_next_request(self) -> bool:
         """Whether the end of this one will be received, as far as can be told now."""
-        if self._h11.their_state is h11.ERROR:
+        if self._is_broken:
             return False
-        if self._request is None or not self.request_is_incomplete:
+        if self._body is None or self._body.is_over:
             return True
         if self._body_is_wanted and self._h11.our_state is not h11.DONE:
             return True  # the handler is reading it
         if self._h11.they_are_waiting_for_100_continue:
             return False  # it may send the body or not: nobody could tell the next request from it
-        to_come = (self._request_length or 0) - self._taken
-        return max(to_come, self._discarded) <= self._max_discarded_body
+        to_come = self._body.length - self._taken
+        return max(to_come, self._discarded) <= self._config.max_discarded_body
 
     def _new_parser(self) -> h11.Connection:
-        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_head_size)
+        # The guard has the limit.
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._config.max_head_size)
 
     def _send_event(self, event: h11.Event) -> bytes:
         data = self._h11.send(event)
         assert data is not None
         return data
-
-    def _next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        try:
-            return self._h11.next_event()
-        except h11.RemoteProtocolError as exc:
-            raise BadRequestError(str(exc), exc.error_status_hint) from exc
-
-
-def _check_request(request: h11.Request) -> bool:
-    """Refuse what h11 lets pass; whether there is a body, even an empty one."""
-    if not request.http_version.startswith(b"1."):  # RFC 9110 section 15.6.6
-        raise BadRequestError(f"HTTP/{request.http_version.decode()} is not spoken here", 505)
-    names = {name for name, _ in request.headers}
-    if names >= {b"transfer-encoding", b"content-length"}:  # RFC 9112 section 6.1
-        raise BadRequestError("both Transfer-Encoding and Content-Length", 400)
-    return not names.isdisjoint({b"transfer-encoding", b"content-length"})
-
-
-def split_target(method: str, target: str) -> tuple[str, str]:
-    """The path and the query in a request target (RFC 9112 section 3.2).
-
-    Where there is no path, in the asterisk and the authority form, the target stands for it.
-
-    Raises:
-      BadRequestError: The target has none of the four forms.
-    """
-    if target.startswith("/"):
-        path, _, query = target.partition("?")
-        return path, query
-    if method == "CONNECT" or target == "*":
-        return target, ""
-    try:
-        parts = urlsplit(target)
-    except ValueError as exc:
-        raise BadRequestError(f"{target!r} is no request target: {exc}", 400) from None
-    if not (parts.scheme and parts.netloc):
-        raise BadRequestError(f"{target!r} is no request target", 400)
-    return parts.path or "/", parts.query
 
 
 class _BodyOfLength:

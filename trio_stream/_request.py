@@ -9,10 +9,11 @@ from urllib.parse import parse_qsl, unquote
 
 from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
 
+from ._bad_request import BadRequestError
 from ._forms import FormFile, Parts, read_form
 from ._forwarded import Origin, find_origin
 from ._message import Message, decode_fields
-from ._protocol import BadRequestError, split_target
+from ._target import split_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,9 +39,6 @@ class Request(Message):
         `ssl.SSLSocket.getpeercert` gives it; `None` without.
       body: What has not been read of the body, as it comes: `async for data in req.body`. Not
         reading stops the client.
-
-    Raises:
-      BadRequestError: The target has none of the four forms.
     """
 
     body: RequestBody
@@ -51,7 +49,7 @@ class Request(Message):
         self._max_form_fields = config.max_form_fields
         self.method = head.method.decode("ascii")
         self.target = head.target.decode("ascii")
-        self.raw_path, self._raw_query = split_target(self.method, self.target)
+        self.raw_path, self._raw_query = split_target(self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
         self.client_certificate: dict[str, Any] | None = None
         self._peer = client, scheme

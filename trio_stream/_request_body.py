@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._protocol import BadRequestError
+from ._bad_request import BadRequestError
 from ._stalls import Pace
 from ._transport import ClientGoneError
 
