@@ -7,6 +7,7 @@ back-pressure comes early.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import struct
@@ -54,10 +55,15 @@ def pattern(size: int, start: int = 0) -> bytes:
 class Peer(ABC):
     """A raw client."""
 
+    server: Server
     stats: Stats
 
     @abstractmethod
     async def send_all(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    def send_now(self, data: bytes) -> None:
+        """Send a few bytes without letting others run."""
 
     @abstractmethod
     async def receive_some(self, max_bytes: int = 65536) -> bytes: ...
@@ -94,10 +100,14 @@ class Peer(ABC):
 class MemoryPeer(Peer):
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.server = client.server
         self.stats = client.stats
 
     async def send_all(self, data: bytes) -> None:
         await self._client.send_all(data)
+
+    def send_now(self, data: bytes) -> None:
+        self._client._transport.send_to_server(data)
 
     async def receive_some(self, max_bytes: int = 65536) -> bytes:
         return await self._client.receive_some(max_bytes)
@@ -112,12 +122,16 @@ class MemoryPeer(Peer):
 
 
 class SocketPeer(Peer):
-    def __init__(self, stream: trio.SocketStream, stats: Stats) -> None:
+    def __init__(self, stream: trio.SocketStream, server: Server) -> None:
         self._stream = stream
-        self.stats = stats
+        self.server = server
+        self.stats = server.stats
 
     async def send_all(self, data: bytes) -> None:
         await self._stream.send_all(data)
+
+    def send_now(self, data: bytes) -> None:
+        assert os.write(self._stream.socket.fileno(), data) == len(data)
 
     async def receive_some(self, max_bytes: int = 65536) -> bytes:
         return bytes(await self._stream.receive_some(max_bytes))
@@ -159,7 +173,7 @@ async def open_peer(app: App, kind: Kind, *, window: int = 2000) -> AsyncIterato
         server = await start_server(nursery, app, epoll=kind == "socket")
         async with await connect(server.port, receive_buffer=1024) as stream:
             try:
-                yield SocketPeer(stream, server.stats)
+                yield SocketPeer(stream, server)
             except Exception as exc:  # noqa: BLE001 (it is raised below, outside of the nursery)
                 error = exc
         nursery.cancel_scope.cancel()

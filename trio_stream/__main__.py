@@ -31,7 +31,7 @@ OTHER_ADVICE = "choose another --host, such as 127.0.0.1"
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status: 2 for a usage error."""
+    """Run the command line, and return the exit status: that of `App.run`, 2 for a usage error."""
     parser = make_parser()
     try:
         options = parser.parse_args(args)
@@ -50,7 +50,9 @@ def main(args: Sequence[str] | None = None) -> int:
         is_demo = options.target is None
         with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
             shared = app.name if isinstance(app, Share) else None
-            serve(app, options.host, options.port, partial(announce, shared=shared, qr=options.qr))
+            return serve(
+                app, options.host, options.port, partial(announce, shared=shared, qr=options.qr)
+            )
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
@@ -114,14 +116,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def serve(app: App, host: str, port: int, announce: Callable[[Server], object]) -> None:
+def serve(app: App, host: str, port: int, announce: Callable[[Server], object]) -> int:
     """`App.run`.
 
     Raises:
       UsageError: The address is not to be had.
     """
     try:
-        app.run(host=host, port=port, announce=announce)
+        return app.run(host=host, port=port, announce=announce)
     except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
         reason = getattr(exc, "strerror", None) or str(exc)
         advice = ADVICE.get(getattr(exc, "errno", None) or 0, OTHER_ADVICE)

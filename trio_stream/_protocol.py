@@ -97,6 +97,11 @@ class Protocol:
         return self._request
 
     @property
+    def request_has_begun(self) -> bool:
+        """Whether bytes of a request have been received that are not taken yet."""
+        return bool(self._h11.trailing_data[0])
+
+    @property
     def client_has_closed(self) -> bool:
         """Whether the client ended its stream between two requests."""
         return self._h11.their_state is h11.CLOSED
