@@ -35,7 +35,7 @@ SAYS_WHERE = """
 from trio_stream import App
 
 class Recorder(App):
-    def run(self, *, host, port, announce):
+    def run(self, *, host, port, fds, announce):
         print(f"{host} {port}")
         return 0
 
@@ -285,7 +285,7 @@ def test_every_example_is_found_and_listed(
 ) -> None:
     runs: list[tuple[str, int]] = []
 
-    def run(_app: App, *, host: str, port: int, announce: object) -> int:
+    def run(_app: App, *, host: str, port: int, **options: object) -> int:
         runs.append((host, port))
         return 0
 

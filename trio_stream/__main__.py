@@ -5,21 +5,28 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
+import trio
+
 from . import __version__, _demo
 from ._announce import HAVE_QR, announce
+from ._server import open_listeners
 from ._share import Share
 from ._targets import UsageError, find_app, list_examples
+from ._worker import take_worker
+from ._workers import HAVE_WATCHFILES, Supervisor, watch_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ._app import App
     from ._server import Server
+    from ._worker import Worker
 
 # What to do about an address that is not to be had.
 ADVICE = {
@@ -38,21 +45,31 @@ def main(args: Sequence[str] | None = None) -> int:
         if options.list:
             list_examples()
             return 0
+        worker = take_worker()
         check_options(options)
+        several = worker is not None or options.workers > 1 or options.reload
+        name = "%(name)s[%(process)d]" if several else "%(name)s"
         logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+            level=logging.INFO, format=f"%(asctime)s %(levelname)s {name}: %(message)s"
         )
-        if options.target is None:
+        if several and worker is None:
+            command = [
+                sys.executable,
+                "-m",
+                "trio_stream",
+                *(sys.argv[1:] if args is None else args),
+            ]
+            return supervise(command, options)
+        is_demo = options.target is None
+        if is_demo and (worker is None or worker.announces):
             host = f"[{options.host}]" if ":" in options.host else options.host
             where = f"http://{host}:{options.port or 'PORT'}"
             print("The demo: open the address below in a browser, or try")
             print(f"  curl --limit-rate 500k --output song.wav {where}/song.wav")
-        is_demo = options.target is None
         with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
             shared = app.name if isinstance(app, Share) else None
-            return serve(
-                app, options.host, options.port, partial(announce, shared=shared, qr=options.qr)
-            )
+            tell = partial(announce, shared=shared, qr=options.qr)
+            return serve(app, options, tell, worker)
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
@@ -94,6 +111,19 @@ def make_parser() -> argparse.ArgumentParser:
         help="the port to listen on (%(default)s); 0 picks a free one and prints it",
     )
     parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_count,
+        default=os.environ.get("WEB_CONCURRENCY") or "1",
+        help="how many processes serve (WEB_CONCURRENCY, or 1); a supervisor replaces those that "
+        "die and, at SIGHUP, all of them, one by one",
+    )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="start anew whenever a .py file below the current directory changes",
+    )
+    parser.add_argument(
         "--qr", action="store_true", help="print the address as a QR code, for a phone"
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -108,6 +138,10 @@ def check_options(options: argparse.Namespace) -> None:
     """
     if options.qr and not HAVE_QR:
         raise UsageError("--qr needs a library: pip install 'trio-stream[share]'")
+    if options.reload and not HAVE_WATCHFILES:
+        raise UsageError("--reload needs a library: pip install 'trio-stream[reload]'")
+    if (options.reload or options.workers > 1) and os.name != "posix":
+        raise UsageError("--workers and --reload need a POSIX system, such as Linux or macOS")
 
 
 def _port(text: str) -> int:
@@ -116,18 +150,65 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def serve(app: App, host: str, port: int, announce: Callable[[Server], object]) -> int:
-    """`App.run`.
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, from 1 to 1000")
+    return int(text)
+
+
+def serve(
+    app: App,
+    options: argparse.Namespace,
+    announce: Callable[[Server], object],
+    worker: Worker | None = None,
+) -> int:
+    """`App.run`, in this process, which may be a worker.
 
     Raises:
       UsageError: The address is not to be had.
     """
+    if worker is not None:
+        app.lifespan(worker.watch_supervisor)
+
+    def tell(server: Server) -> None:
+        if worker is None or worker.announces:
+            announce(server)
+        if worker is not None:
+            worker.tell_ready(app.config.shutdown_grace)
+
+    with _address_errors(options):
+        return app.run(
+            host=options.host, port=options.port, fds=worker.fds if worker else (), announce=tell
+        )
+
+
+def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
+    """Serve in several processes, or in one that is restarted.
+
+    Raises:
+      UsageError: The address is not to be had.
+    """
+
+    async def run() -> int:
+        with _address_errors(options):
+            listeners = await open_listeners(options.host, options.port)
+        fds = [listener.socket.fileno() for listener in listeners]
+        changes = watch_code() if options.reload else None
+        return await Supervisor(command, fds, options.workers, changes=changes).run()
+
+    return trio.run(run)
+
+
+@contextmanager
+def _address_errors(options: argparse.Namespace) -> Iterator[None]:
     try:
-        return app.run(host=host, port=port, announce=announce)
+        yield
     except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
         reason = getattr(exc, "strerror", None) or str(exc)
         advice = ADVICE.get(getattr(exc, "errno", None) or 0, OTHER_ADVICE)
-        raise UsageError(f"can't serve on {host!r}, port {port}: {reason}; {advice}") from exc
+        raise UsageError(
+            f"can't serve on {options.host!r}, port {options.port}: {reason}; {advice}"
+        ) from exc
 
 
 if __name__ == "__main__":

@@ -285,6 +285,7 @@ class App:
         *,
         host: str | None = "127.0.0.1",
         port: int = 8000,
+        fds: Sequence[int] = (),
         announce: Callable[[Server], object] | None = None,
     ) -> int:
         """Serve from a script, until Ctrl-C or SIGTERM: `trio.run` around `serve`.
@@ -295,6 +296,7 @@ class App:
         Args:
           host: The name or address to listen on; `None` for all interfaces.
           port: 0 for a free one.
+          fds: Descriptors of listening sockets, instead of `host`.
           announce: Called with the `Server` as soon as connections are accepted. Without it, where
             it serves is printed on stdout.
 
@@ -304,12 +306,16 @@ class App:
         Raises:
           OSError: The address is not to be had.
         """
-        return trio.run(self._serve_until_signal, host, port, announce or _print_addresses)
+        return trio.run(self._serve_until_signal, host, port, fds, announce or _print_addresses)
 
     async def _serve_until_signal(
-        self, host: str | None, port: int, announce: Callable[[Server], object]
+        self,
+        host: str | None,
+        port: int,
+        fds: Sequence[int],
+        announce: Callable[[Server], object],
     ) -> int:
-        listeners = await open_listeners(host, port)
+        listeners = await open_listeners(host, port, fds)
         server = self._make_server(listeners)
         with ExitStack() as stack, trio.CancelScope() as everything:
             signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -183,14 +184,20 @@ def _responses(count: int) -> str:
     return f"{count} {'response' if count == 1 else 'responses'}"
 
 
-async def open_listeners(host: str | None, port: int) -> Sequence[trio.SocketListener]:
+async def open_listeners(
+    host: str | None, port: int, fds: Sequence[int] = ()
+) -> Sequence[trio.SocketListener]:
     """Listen on TCP.
 
     Args:
       host: A name or an address; `None` for all interfaces.
       port: 0 for a free one.
+      fds: Descriptors of listening sockets, instead of `host`.
 
     Raises:
       OSError: The address is not to be had; the message says which.
     """
+    if fds:
+        socks = [trio.socket.from_stdlib_socket(socket.socket(fileno=fd)) for fd in fds]
+        return [trio.SocketListener(sock) for sock in socks]
     return await trio.open_tcp_listeners(port, host=host)
