@@ -88,10 +88,12 @@ class Program:
 
 
 @asynccontextmanager
-async def run_python(*args: str, env: dict[str, str] | None = None) -> AsyncIterator[Program]:
-    """Run Python in the checkout beside the block, which has a bounded time."""
+async def run_python(
+    *args: str, env: dict[str, str] | None = None, cwd: Path = CHECKOUT
+) -> AsyncIterator[Program]:
+    """Run Python, usually in the checkout, beside the block, which has a bounded time."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, *args], cwd=CHECKOUT, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        [sys.executable, *args], cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ._server import Server
     from ._worker import Worker
 
+IS_POSIX = os.name == "posix"
+
 # What to do about an address that is not to be had.
 ADVICE = {
     errno.EADDRINUSE: "end the program that uses it, or choose another --port (0: a free one)",
@@ -140,7 +142,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--qr needs a library: pip install 'trio-stream[share]'")
     if options.reload and not HAVE_WATCHFILES:
         raise UsageError("--reload needs a library: pip install 'trio-stream[reload]'")
-    if (options.reload or options.workers > 1) and os.name != "posix":
+    if (options.reload or options.workers > 1) and not IS_POSIX:
         raise UsageError("--workers and --reload need a POSIX system, such as Linux or macOS")
 
 

@@ -39,6 +39,10 @@ _LONG_LIFE = 60.0  # after which a death is no longer a part of a series
 # What a worker has to end itself after the grace of its shutdown, before it is killed.
 _MARGIN = 5.0
 
+# What responses have when the code has changed. Pages that listen to events would keep the old code
+# for a whole grace.
+_HURRIED_GRACE = 1.0
+
 # The exit status of a worker that can't do what the command line asks, now or ever.
 _USAGE_ERROR = 2
 
@@ -74,20 +78,25 @@ class _Process:
             self.settled.set()
             logger.info("%s serves", self)
 
-    async def stop(self, *, at_once: bool = False) -> None:
+    async def stop(self, *, hurry: bool = False) -> None:
         """Let it shut down, but not for longer than its grace, and wait for its end."""
+        if self.ended.is_set():
+            return
         if not self._is_told:  # a second signal would end it at once
             self.process.terminate()
         self._is_told = True
-        if at_once:
-            self.process.send_signal(signal.SIGINT)  # two of one kind might become one
-        limit = _MARGIN if at_once else self.grace + _MARGIN
-        with trio.move_on_after(limit) as scope:
+        if hurry:
+            with trio.move_on_after(_HURRIED_GRACE):
+                await self.ended.wait()
+                return
+            self.process.send_signal(signal.SIGINT)
+        limit = _MARGIN if hurry else self.grace + _MARGIN
+        with trio.move_on_after(limit):
             await self.ended.wait()
-        if scope.cancelled_caught:
-            logger.warning("%s has not ended in %g seconds, and is killed", self, limit)
-            self.process.kill()
-            await self.ended.wait()
+            return
+        logger.warning("%s has not ended in %g seconds, and is killed", self, limit)
+        self.process.kill()
+        await self.ended.wait()
 
 
 class _Slot:
@@ -168,14 +177,13 @@ class Supervisor:
                     async for number in signals:
                         if number != signal.SIGHUP:
                             break
-                        logger.info("SIGHUP: replacing %d workers", len(self._slots))
+                        logger.info("SIGHUP: replacing %s", _count(len(self._slots)))
                         replace_soon()
                     self._keepers.cancel_scope.cancel()
                 self._is_ending = True
                 if self._living:
-                    logger.info(
-                        "shutting down %d workers: a second signal kills them", len(self._living)
-                    )
+                    count = _count(len(self._living))
+                    logger.info("shutting down %s; a second signal kills what is left", count)
                 async with (
                     run_and_cancelling(self._kill_by_signal, signals),
                     trio.open_nursery() as nursery,
@@ -194,7 +202,7 @@ class Supervisor:
         self, changes: AsyncIterator[object], replace_soon: Callable[[], None]
     ) -> None:
         async for _ in changes:
-            logger.info("the code has changed: replacing %d workers", len(self._slots))
+            logger.info("the code has changed: replacing %s", _count(len(self._slots)))
             replace_soon()
 
     # Keeping their number...
@@ -262,8 +270,7 @@ class Supervisor:
                 return False
             before, slot.worker = slot.worker, worker
         if before is not None:
-            # Who changes code wants to see it, and not what it was.
-            await before.stop(at_once=self._changes is not None)
+            await before.stop(hurry=self._changes is not None)
         return True
 
     # Processes...
@@ -301,6 +308,10 @@ class Supervisor:
             logger.info("%s has ended %s", worker, worker.how_it_ended)
             if worker.is_ready and process.returncode:
                 self._status = 1
+
+
+def _count(workers: int) -> str:
+    return f"{workers} {'worker' if workers == 1 else 'workers'}"
 
 
 async def watch_code() -> AsyncIterator[object]:
