@@ -525,16 +525,33 @@ def test_a_usage_error_is_one_line(
     assert errors.count("\n") == 1
 
 
-async def test_a_port_in_use_is_a_usage_error() -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_port_in_use_is_a_usage_error(workers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        async with run_python("-m", "trio_stream", "hello", "--port", str(port)) as program:
+        port = str(listener.getsockname()[1])
+        options = ("--port", port, "--workers", workers)
+        async with run_python("-m", "trio_stream", "hello", *options) as program:
             status, errors = await program.wait()
     assert status == 2
     assert re.fullmatch(
         rf"trio-stream: can't serve on '127.0.0.1', port {port}: .*; end the program .*\n",
         errors,
     )
+
+
+def test_what_fails_when_it_is_bound_is_not_about_the_address(directory: Path) -> None:
+    Path("offline.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from trio_stream import App\n"
+        "app = App()\n"
+        "@app.lifespan\n"
+        "@asynccontextmanager\n"
+        "async def connect():\n"
+        "    raise ConnectionRefusedError('no database')\n"
+        "    yield\n"
+    )
+    with pytest.raises(ConnectionRefusedError, match="no database"):
+        main(["offline.py", "--port", "0"])
 
 
 def test_a_qr_code_needs_a_library(

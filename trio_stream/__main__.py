@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,7 +22,7 @@ from ._worker import take_worker
 from ._workers import HAVE_WATCHFILES, Supervisor, watch_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from ._app import App
     from ._server import Server
@@ -55,13 +55,8 @@ def main(args: Sequence[str] | None = None) -> int:
             level=logging.INFO, format=f"%(asctime)s %(levelname)s {name}: %(message)s"
         )
         if several and worker is None:
-            command = [
-                sys.executable,
-                "-m",
-                "trio_stream",
-                *(sys.argv[1:] if args is None else args),
-            ]
-            return supervise(command, options)
+            given = sys.argv[1:] if args is None else args
+            return supervise([sys.executable, "-m", "trio_stream", *given], options)
         is_demo = options.target is None
         if is_demo and (worker is None or worker.announces):
             host = f"[{options.host}]" if ":" in options.host else options.host
@@ -169,8 +164,14 @@ def serve(
     Raises:
       UsageError: The address is not to be had.
     """
-    if worker is not None:
-        app.lifespan(worker.watch_supervisor)
+    is_bound = False
+
+    @asynccontextmanager
+    async def enclose() -> AsyncIterator[None]:
+        nonlocal is_bound
+        is_bound = True  # whatever is raised now is not about the address
+        async with worker.watch_supervisor() if worker else nullcontext():
+            yield
 
     def tell(server: Server) -> None:
         if worker is None or worker.announces:
@@ -178,10 +179,14 @@ def serve(
         if worker is not None:
             worker.tell_ready(app.config.shutdown_grace)
 
-    with _address_errors(options):
-        return app.run(
-            host=options.host, port=options.port, fds=worker.fds if worker else (), announce=tell
-        )
+    app._lifespans.insert(0, enclose)
+    fds = worker.fds if worker else ()
+    try:
+        return app.run(host=options.host, port=options.port, fds=fds, announce=tell)
+    except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
+        if is_bound:
+            raise
+        raise _address_error(exc, options) from exc
 
 
 def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
@@ -192,8 +197,10 @@ def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
     """
 
     async def run() -> int:
-        with _address_errors(options):
+        try:
             listeners = await open_listeners(options.host, options.port)
+        except (OSError, UnicodeError) as exc:
+            raise _address_error(exc, options) from exc
         fds = [listener.socket.fileno() for listener in listeners]
         changes = watch_code() if options.reload else None
         return await Supervisor(command, fds, options.workers, changes=changes).run()
@@ -201,16 +208,10 @@ def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
     return trio.run(run)
 
 
-@contextmanager
-def _address_errors(options: argparse.Namespace) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
-        reason = getattr(exc, "strerror", None) or str(exc)
-        advice = ADVICE.get(getattr(exc, "errno", None) or 0, OTHER_ADVICE)
-        raise UsageError(
-            f"can't serve on {options.host!r}, port {options.port}: {reason}; {advice}"
-        ) from exc
+def _address_error(exc: Exception, options: argparse.Namespace) -> UsageError:
+    reason = getattr(exc, "strerror", None) or str(exc)
+    advice = ADVICE.get(getattr(exc, "errno", None) or 0, OTHER_ADVICE)
+    return UsageError(f"can't serve on {options.host!r}, port {options.port}: {reason}; {advice}")
 
 
 if __name__ == "__main__":

@@ -489,10 +489,9 @@ def _socket_below(stream: trio.abc.Stream) -> trio.SocketStream | None:
 
 
 def _has_unread(stream: trio.SocketStream) -> bool:
-    if sys.platform == "win32":
-        return False
-    unread = fcntl.ioctl(stream.socket.fileno(), termios.FIONREAD, bytes(4))
-    return unread != bytes(4)
+    return sys.platform != "win32" and fcntl.ioctl(
+        stream.socket.fileno(), termios.FIONREAD, bytes(4)
+    ) != bytes(4)
 
 
 def _peer_address(stream: trio.abc.Stream) -> object:
