@@ -6,8 +6,9 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,7 +16,16 @@ import trio
 
 from . import __version__, _demo
 from ._announce import HAVE_QR, announce
-from ._server import open_listeners
+from ._listeners import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_UNIX_MODE,
+    Listen,
+    describe_address,
+    open_listeners,
+    split_host,
+    take_systemd_fds,
+)
 from ._share import Share
 from ._targets import UsageError, find_app, list_examples
 from ._worker import take_worker
@@ -37,6 +47,12 @@ ADVICE = {
     errno.EADDRNOTAVAIL: "choose a --host of this machine (0.0.0.0: all its addresses)",
 }
 OTHER_ADVICE = "choose another --host, such as 127.0.0.1"
+UNIX_ADVICE = {
+    errno.EADDRINUSE: "end the server that uses it, or choose another --unix",
+    errno.EEXIST: "remove it, or choose another --unix",
+}
+OTHER_UNIX_ADVICE = "choose another --unix, in a directory that is there and that you can write to"
+FD_ADVICE = "--fd takes a descriptor that the program before this one has left open"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -59,10 +75,8 @@ def main(args: Sequence[str] | None = None) -> int:
             return supervise([sys.executable, "-m", "trio_stream", *given], options)
         is_demo = options.target is None
         if is_demo and (worker is None or worker.announces):
-            host = f"[{options.host}]" if ":" in options.host else options.host
-            where = f"http://{host}:{options.port or 'PORT'}"
             print("The demo: open the address below in a browser, or try")
-            print(f"  curl --limit-rate 500k --output song.wav {where}/song.wav")
+            print(f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav")
         with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
             shared = app.name if isinstance(app, Share) else None
             tell = partial(announce, shared=shared, qr=options.qr)
@@ -98,14 +112,35 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host",
         "--bind",
-        default="127.0.0.1",
-        help="the name or address to listen on (%(default)s); 0.0.0.0 lets other machines in",
+        metavar="HOST[:PORT]",
+        type=_host,
+        action="append",
+        help=f"a name or address to listen on ({DEFAULT_HOST}); can be repeated. 0.0.0.0 lets "
+        "other machines in",
     )
     parser.add_argument(
         "--port",
         type=_port,
-        default=8000,
-        help="the port to listen on (%(default)s); 0 picks a free one and prints it",
+        help=f"the port to listen on ({DEFAULT_PORT}); 0 picks a free one and prints it",
+    )
+    parser.add_argument(
+        "--unix", metavar="PATH", help="a Unix socket to listen on, instead of --host and --port"
+    )
+    parser.add_argument(
+        "--unix-mode",
+        metavar="MODE",
+        type=_mode,
+        default=DEFAULT_UNIX_MODE,
+        help=f"the permissions of that socket ({DEFAULT_UNIX_MODE:o})",
+    )
+    parser.add_argument(
+        "--fd",
+        metavar="N",
+        type=_descriptor,
+        action="append",
+        default=[],
+        help="the descriptor of a listening socket, instead of --host and --port; can be repeated. "
+        "Those that systemd passes (LISTEN_FDS) need no option",
     )
     parser.add_argument(
         "--workers",
@@ -131,7 +166,7 @@ def check_options(options: argparse.Namespace) -> None:
     """Check what no option can tell alone.
 
     Raises:
-      UsageError: Something is missing.
+      UsageError: Something is missing, or contradicts the rest.
     """
     if options.qr and not HAVE_QR:
         raise UsageError("--qr needs a library: pip install 'trio-stream[share]'")
@@ -139,12 +174,44 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--reload needs a library: pip install 'trio-stream[reload]'")
     if (options.reload or options.workers > 1) and not IS_POSIX:
         raise UsageError("--workers and --reload need a POSIX system, such as Linux or macOS")
+    if (options.unix is not None or options.fd) and (options.host or options.port is not None):
+        raise UsageError("--unix and --fd can't be combined with --host and --port: choose")
+
+
+def _host(text: str) -> str:
+    try:
+        split_host(text, DEFAULT_PORT)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    return text
 
 
 def _port(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is no port, which is a number from 0 to 65535")
     return int(text)
+
+
+def _mode(text: str) -> int:
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no mode, which is octal, such as 660")
+    return int(text, 8)
+
+
+def _descriptor(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no descriptor, which is a number such as 3")
+    return int(text)
+
+
+def _demo_url(options: argparse.Namespace) -> str:
+    if options.unix is not None:
+        return f"--unix-socket {options.unix} http://localhost"
+    if options.fd:
+        return "http://ADDRESS"
+    port = DEFAULT_PORT if options.port is None else options.port
+    host, port = split_host((options.host or [DEFAULT_HOST])[0], port)
+    return describe_address((host, port or "PORT"))
 
 
 def _count(text: str) -> int:
@@ -180,9 +247,15 @@ def serve(
             worker.tell_ready(app.config.shutdown_grace)
 
     app._lifespans.insert(0, enclose)
-    fds = worker.fds if worker else ()
     try:
-        return app.run(host=options.host, port=options.port, fds=fds, announce=tell)
+        return app.run(
+            host=options.host or [DEFAULT_HOST],
+            port=DEFAULT_PORT if options.port is None else options.port,
+            unix=None if worker else options.unix,
+            unix_mode=options.unix_mode,
+            fds=worker.fds if worker else options.fd,
+            announce=tell,
+        )
     except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
         if is_bound:
             raise
@@ -197,21 +270,40 @@ def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
     """
 
     async def run() -> int:
-        try:
-            listeners = await open_listeners(options.host, options.port)
-        except (OSError, UnicodeError) as exc:
-            raise _address_error(exc, options) from exc
-        fds = [listener.socket.fileno() for listener in listeners]
-        changes = watch_code() if options.reload else None
-        return await Supervisor(command, fds, options.workers, changes=changes).run()
+        async with AsyncExitStack() as stack:
+            try:
+                listeners = await stack.enter_async_context(open_listeners(listen))
+            except (OSError, UnicodeError) as exc:
+                raise _address_error(exc, options) from exc
+            fds = [listener.socket.fileno() for listener in listeners]
+            changes = watch_code() if options.reload else None
+            return await Supervisor(command, fds, options.workers, changes=changes).run()
 
+    listen = Listen(
+        host=options.host or [DEFAULT_HOST],
+        port=DEFAULT_PORT if options.port is None else options.port,
+        unix=options.unix,
+        unix_mode=options.unix_mode,
+        fds=[*options.fd, *take_systemd_fds()],
+    )
     return trio.run(run)
 
 
 def _address_error(exc: Exception, options: argparse.Namespace) -> UsageError:
+    number = getattr(exc, "errno", None) or 0
     reason = getattr(exc, "strerror", None) or str(exc)
-    advice = ADVICE.get(getattr(exc, "errno", None) or 0, OTHER_ADVICE)
-    return UsageError(f"can't serve on {options.host!r}, port {options.port}: {reason}; {advice}")
+    if options.unix is not None:
+        where = repr(options.unix)
+        advice = UNIX_ADVICE.get(number, OTHER_UNIX_ADVICE)
+    elif options.fd:
+        where = f"descriptor {', '.join(map(str, options.fd))}"
+        advice = FD_ADVICE
+    else:
+        hosts = options.host or [DEFAULT_HOST]
+        port = DEFAULT_PORT if options.port is None else options.port
+        where = f"{', '.join(map(repr, hosts))}, port {port}"
+        advice = ADVICE.get(number, OTHER_ADVICE)
+    return UsageError(f"can't serve on {where}: {reason}; {advice}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,18 @@ import trio
 from ._background import open_background
 from ._config import Config
 from ._file_answer import FileOptions
+from ._listeners import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_UNIX_MODE,
+    Listen,
+    describe_address,
+    open_listeners,
+    take_systemd_fds,
+)
 from ._listing import listing_page
 from ._routing import ANY, Handler, Router
-from ._server import Server, open_listeners
+from ._server import Server
 from ._static import StaticFiles
 from ._stats import AbortReason
 from ._tree import Tree
@@ -255,8 +264,11 @@ class App:
     async def serve(
         self,
         *,
-        host: str | None = "127.0.0.1",
-        port: int = 8000,
+        host: str | Sequence[str] | None = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        unix: StrPath | None = None,
+        unix_mode: int = DEFAULT_UNIX_MODE,
+        fds: Sequence[int] = (),
         task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until cancelled, or until `Server.shutdown`.
@@ -264,15 +276,23 @@ class App:
         With `await nursery.start(app.serve)` it returns a `Server` once all listeners are bound.
 
         Args:
-          host: The name or address to listen on; `None` for all interfaces.
+          host: The name or address to listen on, or several; each may have its own port, as in
+            `"127.0.0.1:8080"` or `"[::1]:8080"`. `None` for all interfaces, of IPv4 and IPv6.
           port: 0 for a free one, which `Server.port` then tells.
+          unix: The path of a Unix socket to listen on, instead of `host`. What a server that died
+            has left there is replaced; at the end it is removed, if it is still the same.
+          unix_mode: The permissions of that socket.
+          fds: Descriptors of listening sockets (TCP or Unix) to serve instead of `host`. They are
+            taken over, so they are closed at the end; the path of a Unix socket stays.
           task_status: For `nursery.start`.
 
         Raises:
-          OSError: The address is not to be had.
+          OSError: The address is not to be had, or a descriptor is no listening socket.
+          ValueError: There is no host, or a port is none.
         """
-        listeners = await open_listeners(host, port)
-        await self._make_server(listeners).serve(task_status.started)
+        listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
+        async with open_listeners(listen) as listeners:
+            await self._make_server(listeners).serve(task_status.started)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it."""
@@ -283,8 +303,10 @@ class App:
     def run(
         self,
         *,
-        host: str | None = "127.0.0.1",
-        port: int = 8000,
+        host: str | Sequence[str] | None = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        unix: StrPath | None = None,
+        unix_mode: int = DEFAULT_UNIX_MODE,
         fds: Sequence[int] = (),
         announce: Callable[[Server], object] | None = None,
     ) -> int:
@@ -294,9 +316,12 @@ class App:
         under way. After a third, what shields itself from that is killed.
 
         Args:
-          host: The name or address to listen on; `None` for all interfaces.
+          host: The name or address to listen on, or several, as `serve` takes them.
           port: 0 for a free one.
-          fds: Descriptors of listening sockets, instead of `host`.
+          unix: The path of a Unix socket to listen on, instead of `host`.
+          unix_mode: The permissions of that socket.
+          fds: Descriptors of listening sockets to serve instead of `host`. Those that systemd
+            passes to this process (`LISTEN_FDS`) are added.
           announce: Called with the `Server` as soon as connections are accepted. Without it, where
             it serves is printed on stdout.
 
@@ -304,34 +329,35 @@ class App:
           An exit status, for `sys.exit(app.run())`: 1 if the end has cut a response off, else 0.
 
         Raises:
-          OSError: The address is not to be had.
+          OSError: The address is not to be had, or a descriptor is no listening socket.
+          ValueError: There is no host, or a port is none.
         """
-        return trio.run(self._serve_until_signal, host, port, fds, announce or _print_addresses)
+        fds = [*fds, *take_systemd_fds()]
+        listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
+        return trio.run(self._serve_until_signal, listen, announce or _print_addresses)
 
     async def _serve_until_signal(
-        self,
-        host: str | None,
-        port: int,
-        fds: Sequence[int],
-        announce: Callable[[Server], object],
+        self, listen: Listen, announce: Callable[[Server], object]
     ) -> int:
-        listeners = await open_listeners(host, port, fds)
-        server = self._make_server(listeners)
-        with ExitStack() as stack, trio.CancelScope() as everything:
-            signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
+        async with open_listeners(listen) as listeners:
+            server = self._make_server(listeners)
+            with ExitStack() as stack, trio.CancelScope() as everything:
+                signals = stack.enter_context(
+                    trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
+                )
 
-            async def shut_down_by_signals() -> None:
-                number = await anext(signals)
-                logger.info("%s: a second signal ends it at once", signal.Signals(number).name)
-                server.shutdown()
-                await anext(signals)
-                stack.close()  # from now on a signal does what it does to any program
-                server.cut_off()
-                everything.cancel()
+                async def shut_down_by_signals() -> None:
+                    number = await anext(signals)
+                    logger.info("%s: a second signal ends it at once", signal.Signals(number).name)
+                    server.shutdown()
+                    await anext(signals)
+                    stack.close()  # from now on a signal does what it does to any program
+                    server.cut_off()
+                    everything.cancel()
 
-            async with open_background() as start_soon:
-                start_soon(shut_down_by_signals)
-                await server.serve(announce)
+                async with open_background() as start_soon:
+                    start_soon(shut_down_by_signals)
+                    await server.serve(announce)
         return 1 if server.stats.aborts[AbortReason.SHUTDOWN] else 0
 
     def _make_server(self, listeners: Sequence[trio.SocketListener] = ()) -> Server:
@@ -340,5 +366,4 @@ class App:
 
 def _print_addresses(server: Server) -> None:
     for address in server.addresses:
-        name = f"[{address[0]}]" if ":" in address[0] else address[0]
-        print(f"Serving on http://{name}:{address[1]}", flush=True)
+        print(f"Serving on {describe_address(address)}", flush=True)

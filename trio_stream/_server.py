@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,12 @@ import trio
 
 from ._background import open_background
 from ._connection import Connection
+from ._proxied import receive_client
+from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._stalls import StallWatch
 from ._stats import Stats
-from ._transport import open_transport
+from ._transport import open_transport, peer_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -65,9 +66,16 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port of its first listener."""
-        port: int = self._addresses[0][1]
-        return port
+        """The port of its first listener on TCP.
+
+        Raises:
+          LookupError: It has none.
+        """
+        for address in self._addresses:
+            if isinstance(address, tuple):
+                port: int = address[1]
+                return port
+        raise LookupError(f"a server on {self._addresses} has no port")
 
     @property
     def is_shutting_down(self) -> bool:
@@ -103,19 +111,16 @@ class Server:
             connection.close_when_idle()
 
     async def serve(self, started: Callable[[Server], object]) -> None:
-        """Serve the listeners until cancelled or shut down, and close them.
+        """Serve the listeners until cancelled or shut down, and close them then.
 
         Args:
           started: Called as soon as connections are accepted.
         """
-        async with AsyncExitStack() as stack:
-            for listener in self._listeners:
-                await stack.enter_async_context(listener)
-            async with self.running():
-                with self._serving:
-                    await self._serve_listeners(started)
-            if self.is_shutting_down:
-                logger.info("shut down")
+        async with self.running():
+            with self._serving:
+                await self._serve_listeners(started)
+        if self.is_shutting_down:
+            logger.info("shut down")
 
     async def _serve_listeners(self, started: Callable[[Server], object]) -> None:
         async with trio.open_nursery() as nursery:
@@ -125,15 +130,35 @@ class Server:
             started(self)
             with self._accepting:
                 await trio.serve_listeners(
-                    self.serve_stream, list(self._listeners), handler_nursery=nursery
+                    self._serve_accepted, list(self._listeners), handler_nursery=nursery
                 )
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection to its end, and close `stream`. The server must be `running`."""
+    async def _serve_accepted(self, stream: trio.SocketStream) -> None:
+        client = None
+        if self._config.proxy_protocol:
+            try:
+                client = await receive_client(stream, self._config)
+            except (ProxyProtocolError, trio.BrokenResourceError) as exc:
+                logger.debug("%s: closed without an answer: %s", peer_address(stream), exc)
+                return
+            finally:
+                if client is None:
+                    await trio.aclose_forcefully(stream)
+        await self.serve_stream(stream, client=client)
+
+    async def serve_stream(self, stream: trio.abc.Stream, *, client: object = None) -> None:
+        """Serve one connection to its end, and close `stream`. The server must be `running`.
+
+        Args:
+          stream: The connection.
+          client: Who it comes from, if that is not whom `stream` is connected to.
+        """
         try:
             async with open_transport(
                 stream, self._config, self._stalls, self._watcher
             ) as transport:
+                if client is not None:
+                    transport.client = client
                 await self.serve_transport(transport)
         except* (
             Exception
@@ -182,22 +207,3 @@ class Server:
 
 def _responses(count: int) -> str:
     return f"{count} {'response' if count == 1 else 'responses'}"
-
-
-async def open_listeners(
-    host: str | None, port: int, fds: Sequence[int] = ()
-) -> Sequence[trio.SocketListener]:
-    """Listen on TCP.
-
-    Args:
-      host: A name or an address; `None` for all interfaces.
-      port: 0 for a free one.
-      fds: Descriptors of listening sockets, instead of `host`.
-
-    Raises:
-      OSError: The address is not to be had; the message says which.
-    """
-    if fds:
-        socks = [trio.socket.from_stdlib_socket(socket.socket(fileno=fd)) for fd in fds]
-        return [trio.SocketListener(sock) for sock in socks]
-    return await trio.open_tcp_listeners(port, host=host)
