@@ -7,6 +7,7 @@ so that back-pressure comes early.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -61,10 +62,15 @@ def pattern(size: int, start: int = 0) -> bytes:
 class Peer(ABC):
     """A raw client."""
 
+    server: Server
     stats: Stats
 
     @abstractmethod
     async def send_all(self, data: bytes) -> None: ...
+
+    def send_now(self, data: bytes) -> None:
+        """Send a few bytes without letting others run."""
+        raise NotImplementedError
 
     @abstractmethod
     async def receive_some(self, max_bytes: int = 65536) -> bytes: ...
@@ -101,10 +107,14 @@ class Peer(ABC):
 class MemoryPeer(Peer):
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.server = client.server
         self.stats = client.stats
 
     async def send_all(self, data: bytes) -> None:
         await self._client.send_all(data)
+
+    def send_now(self, data: bytes) -> None:
+        self._client._transport.send_to_server(data)
 
     async def receive_some(self, max_bytes: int = 65536) -> bytes:
         return await self._client.receive_some(max_bytes)
@@ -119,12 +129,16 @@ class MemoryPeer(Peer):
 
 
 class SocketPeer(Peer):
-    def __init__(self, stream: trio.SocketStream, stats: Stats) -> None:
+    def __init__(self, stream: trio.SocketStream, server: Server) -> None:
         self._stream = stream
-        self.stats = stats
+        self.server = server
+        self.stats = server.stats
 
     async def send_all(self, data: bytes) -> None:
         await self._stream.send_all(data)
+
+    def send_now(self, data: bytes) -> None:
+        assert os.write(self._stream.socket.fileno(), data) == len(data)
 
     async def receive_some(self, max_bytes: int = 65536) -> bytes:
         return bytes(await self._stream.receive_some(max_bytes))
@@ -149,6 +163,7 @@ class TLSPeer(Peer):
     def __init__(self, below: Peer, context: ssl.SSLContext) -> None:
         self.below = below
         self.was_cut = False
+        self.server = below.server
         self.stats = below.stats
         self._arrived = ssl.MemoryBIO()
         self._encrypted = ssl.MemoryBIO()
@@ -176,6 +191,10 @@ class TLSPeer(Peer):
     async def send_all(self, data: bytes) -> None:
         self.ssl.write(data)
         await self._flush()
+
+    def send_now(self, data: bytes) -> None:
+        self.ssl.write(data)
+        self.below.send_now(self._encrypted.read())
 
     async def receive_some(self, max_bytes: int = 65536) -> bytes:
         try:
@@ -229,7 +248,7 @@ async def open_peer(app: App, kind: Kind, *, window: int = 2000) -> AsyncIterato
         server = await start_server(nursery, app, epoll=kind != "stream", ssl_context=ssl_context)
         async with await connect(server.port, receive_buffer=1024) as stream:
             try:
-                peer = SocketPeer(stream, server.stats)
+                peer = SocketPeer(stream, server)
                 if kind == "tls":
                     tls_peer = TLSPeer(peer, client_context())
                     await tls_peer.shake_hands()

@@ -136,7 +136,9 @@ async def test_song_leaves_no_file_behind(tmp_path: Path) -> None:
         await program.read_port()
         assert len(list(tmp_path.glob("*/song.wav"))) == 1
         program.process.terminate()
-        assert await program.wait() == (0, "")
+        status, log = await program.wait()
+        assert status == 0
+        assert "ERROR" not in log
     assert list(tmp_path.iterdir()) == []
 
 

@@ -44,6 +44,7 @@ from trio_stream import App
 class Recorder(App):
     def run(self, *, host, port, announce, **others):
         print(f"{', '.join(host)} {port}")
+        return 0
 
 app = Recorder()
 """
@@ -94,10 +95,12 @@ class Program:
 
 
 @asynccontextmanager
-async def run_python(*args: str, env: dict[str, str] | None = None) -> AsyncIterator[Program]:
-    """Run Python in the checkout beside the block, which has a bounded time."""
+async def run_python(
+    *args: str, env: dict[str, str] | None = None, cwd: Path = CHECKOUT
+) -> AsyncIterator[Program]:
+    """Run Python, usually in the checkout, beside the block, which has a bounded time."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, *args], cwd=CHECKOUT, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        [sys.executable, *args], cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -233,15 +236,21 @@ async def test_the_demo_page_plays_the_song_and_needs_nothing_else(
 # Serving and ending...
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_it_in_the_middle_of_a_download(number: signal.Signals) -> None:
+async def test_signals_end_it_in_the_middle_of_a_download() -> None:
     async with (
         run_python("-m", "trio_stream", "own_send_chunk", "--port", "0") as program,
         await open_download(await program.read_port(), "/built-in") as stream,
     ):
         await stream.receive_some()
-        program.process.send_signal(number)
-        assert await program.wait() == (0, "")
+        program.process.send_signal(signal.SIGINT)
+        program.process.send_signal(signal.SIGTERM)
+        status, log = await program.wait()
+    assert status == 1
+    assert re.sub(r"(?m)^\S+ \S+ ", "", log).splitlines() == [
+        "INFO trio_stream: SIGINT: a second signal ends it at once",
+        "INFO trio_stream: shutting down: 1 response under way, which may take 25 seconds",
+        "WARNING trio_stream: shutting down: 1 response cut off",
+    ]
 
 
 def test_an_interrupt_before_it_serves_is_no_error(
@@ -261,7 +270,9 @@ async def test_what_the_server_logs_goes_to_stderr(tmp_path: Path) -> None:
         status, log = await it.wait()
     assert head.startswith("HTTP/1.1 500 ")
     assert status == 0
-    assert re.fullmatch(r"\S+ \S+ ERROR trio_stream: GET /: the handler returned .*\n", log)
+    assert re.fullmatch(
+        r"\S+ \S+ ERROR trio_stream: GET /: the handler returned .*\n(.* INFO .*\n)+", log
+    )
 
 
 # TLS...
@@ -298,7 +309,12 @@ def pem(directory: Path) -> Path:
 def test_certificates_are_loaded(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setenv("OUR_PASSWORD", "s3cret")
-    monkeypatch.setattr(App, "run", lambda app, **options: seen.append(options["ssl_context"]))
+
+    def run(app: App, *, ssl_context: object, **_: object) -> int:
+        seen.append(ssl_context)
+        return 0
+
+    monkeypatch.setattr(App, "run", run)
     assert main(["app.py", *options.split()]) == 0
     assert [type(source) for source in seen] == [Certificates]
 
@@ -390,8 +406,13 @@ def test_every_example_is_found_and_listed(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs: list[tuple[list[str], int]] = []
+
+    def run(_app: App, *, host: list[str], port: int, **options: object) -> int:
+        runs.append((host, port))
+        return 0
+
     monkeypatch.chdir(CHECKOUT)
-    monkeypatch.setattr(App, "run", lambda app, *, host, port, **_: runs.append((host, port)))
+    monkeypatch.setattr(App, "run", run)
     assert main([path.stem, "--port", "0"]) == 0
     assert runs == [(["127.0.0.1"], 0)]
     assert main(["--list"]) == 0
@@ -438,7 +459,12 @@ def shared(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for file in ("a:b", "photos/app.py:app", "report.pdf", "no_module", "pack/age.txt"):
         Path(file).write_text("text")
     names: list[str] = []
-    monkeypatch.setattr(Share, "run", lambda share, **options: names.append(share.name))
+
+    def run(share: Share, **options: object) -> int:
+        names.append(share.name)
+        return 0
+
+    monkeypatch.setattr(Share, "run", run)
     return names
 
 
@@ -520,7 +546,7 @@ async def test_a_folder_is_served_and_the_log_tells_what_is_sent(tmp_path: Path)
         program.process.send_signal(signal.SIGINT)
         status, log = await program.wait()
     assert status == 0
-    assert re.fullmatch(r"\S+ \S+ INFO trio_stream: sent: notes.txt to 127.0.0.1, 5 bytes\n", log)
+    assert "INFO trio_stream: sent: notes.txt to 127.0.0.1, 5 bytes\n" in log
 
 
 async def test_a_terminal_shows_what_is_being_sent(tmp_path: Path) -> None:
@@ -534,8 +560,9 @@ async def test_a_terminal_shows_what_is_being_sent(tmp_path: Path) -> None:
         async with await open_download(port, "/film.webm?download"):
             await program.read_until(r"after (?s:.*)film\.webm .*/s .*sending", end="")
             program.process.send_signal(signal.SIGINT)
+            program.process.send_signal(signal.SIGTERM)
             await program.read_until(r"stopped by the server: film\.webm to 127.0.0.1, after .* MB")
-        assert await program.process.wait() == 0
+        assert await program.process.wait() == 1
         output = await program.read_rest()
     assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")  # the cursor is there again
 
@@ -632,16 +659,33 @@ def test_a_usage_error_is_one_line(
     assert errors.count("\n") == 1
 
 
-async def test_a_port_in_use_is_a_usage_error() -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_port_in_use_is_a_usage_error(workers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        async with run_python("-m", "trio_stream", "hello", "--port", str(port)) as program:
+        port = str(listener.getsockname()[1])
+        options = ("--port", port, "--workers", workers)
+        async with run_python("-m", "trio_stream", "hello", *options) as program:
             status, errors = await program.wait()
     assert status == 2
     assert re.fullmatch(
         rf"trio-stream: can't serve on '127.0.0.1', port {port}: .*; end the program .*\n",
         errors,
     )
+
+
+def test_what_fails_when_it_is_bound_is_not_about_the_address(directory: Path) -> None:
+    Path("offline.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from trio_stream import App\n"
+        "app = App()\n"
+        "@app.lifespan\n"
+        "@asynccontextmanager\n"
+        "async def connect():\n"
+        "    raise ConnectionRefusedError('no database')\n"
+        "    yield\n"
+    )
+    with pytest.raises(ConnectionRefusedError, match="no database"):
+        main(["offline.py", "--port", "0"])
 
 
 @pytest.mark.parametrize(
@@ -672,7 +716,12 @@ def test_options_say_where_it_serves(
     url: str,
 ) -> None:
     given: dict[str, object] = {}
-    monkeypatch.setattr(App, "run", lambda _, **options: given.update(options))
+
+    def run(_app: App, **options: object) -> int:
+        given.update(options)
+        return 0
+
+    monkeypatch.setattr(App, "run", run)
     assert main(args.split()) == 0
     assert given.items() >= where.items()
     assert f"song.wav {url}" in capsys.readouterr().out
@@ -687,7 +736,7 @@ async def test_it_serves_a_unix_socket(tmp_path: Path) -> None:
         async with await trio.open_unix_socket(path):
             status, errors = await run_and_wait("-m", "trio_stream", "--unix", str(path))
         program.process.send_signal(signal.SIGTERM)
-        assert await program.wait() == (0, "")
+        assert (await program.wait())[0] == 0
     assert status == 2
     assert "Address already in use; end the server that uses it, or choose another" in errors
     assert not path.exists()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from tests.harness import connect, get, open_peer, pattern, start_server, withou
 from trio_stream import AbortReason, App, Config, Request, Response, Server, Stats, _server
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.harness import Kind
@@ -142,7 +144,7 @@ async def test_error_of_a_stream_ends_its_connection_only(
 async def test_shutdown_closes_idle_connections_and_finishes_the_others(epoll: bool) -> None:
     go_on = trio.Event()
     started = trio.Event()
-    app = hello_app()
+    app = hello_app(Config(linger_timeout=0.01))
 
     @app.get("/slow")
     async def slow(res: Response, _: Request) -> None:
@@ -189,10 +191,10 @@ async def test_repr_tells_where_it_serves() -> None:
 # From a script
 
 SCRIPT = """
-import trio
-from trio_stream import App
+import sys, trio
+from trio_stream import App, Config
 
-app = App()
+app = App(config=Config(shutdown_grace={grace}))
 
 @app.get("/")
 async def handler(res, req):
@@ -200,17 +202,19 @@ async def handler(res, req):
     try:
         await trio.sleep_forever()
     finally:
-        print("unwound", flush=True)
+        print("unwound:", res.abort_reason.name, flush=True)
 
-app.run(host={host!r}, port=0)
+sys.exit(app.run(host={host!r}, port=0))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_run_ends_cleanly_by_a_signal(number: signal.Signals, host: str, tmp_path: Path) -> None:
+@contextmanager
+def run_script(
+    tmp_path: Path, *, host: str = "127.0.0.1", grace: float = 25
+) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
+    """Run SCRIPT, with a client whose handler is asleep."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(host=host))
+    script.write_text(SCRIPT.format(host=host, grace=grace))
     with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -220,11 +224,45 @@ def test_run_ends_cleanly_by_a_signal(number: signal.Signals, host: str, tmp_pat
             name = f"[{host}]" if ":" in host else host
             assert line.startswith(f"Serving on http://{name}:")
             address = (host, int(line.rpartition(":")[2]))
-            with socket.create_connection(address) as client:
+            with socket.create_connection(address, timeout=20) as client:
                 client.sendall(get("/"))
                 assert process.stdout.readline() == "asleep\n"
-                process.send_signal(number)
-                assert process.communicate(timeout=20) == ("unwound\n", "")
-                assert process.returncode == 0
+                yield process, client
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_run_ends_by_a_signal_when_the_last_client_has_gone(
+    number: signal.Signals, host: str, tmp_path: Path
+) -> None:
+    with run_script(tmp_path, host=host) as (process, client):
+        process.send_signal(number)
+        while True:  # until it does not listen any more
+            try:
+                socket.create_connection(client.getpeername()[:2]).close()
+            except OSError:
+                break
+        client.close()
+        assert process.communicate(timeout=20) == ("unwound: CLIENT_CLOSED\n", "")
+        assert process.returncode == 0
+
+
+def test_run_tells_by_its_status_what_the_grace_has_cut_off(tmp_path: Path) -> None:
+    with run_script(tmp_path, grace=0.01) as (process, client):
+        process.terminate()
+        assert client.recv(1) == b""
+        output = ("unwound: SHUTDOWN\n", "shutting down: 1 response cut off\n")
+        assert process.communicate(timeout=20) == output
+        assert process.returncode == 1
+
+
+def test_run_ends_at_once_by_a_second_signal(tmp_path: Path) -> None:
+    with run_script(tmp_path) as (process, client):
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # of the same number, the kernel would keep only one
+        assert client.recv(1) == b""
+        output = ("unwound: SHUTDOWN\n", "shutting down: 1 response cut off\n")
+        assert process.communicate(timeout=20) == output
+        assert process.returncode == 1

@@ -29,8 +29,9 @@ from tests.harness import (
     without_date,
 )
 from tests.test_transport import CLOSED, WRITABLE, User, cancelled_after
-from trio_stream import AbortReason, App, Certificates, Config, Request, Response, Server, Stats
+from trio_stream import AbortReason, App, Certificates, Config, Request, Response, Server
 from trio_stream._readiness import HAVE_EPOLL
+from trio_stream._routing import Router
 from trio_stream._stalls import StallWatch
 from trio_stream._tls import TLSTransport
 from trio_stream._transport import open_transport
@@ -51,7 +52,8 @@ class MemoryPeer(Peer):
     """A client at the other end of a memory stream."""
 
     def __init__(self, stream: trio.StapledStream[Any, Any]) -> None:
-        self.stats = Stats()
+        self.server = Server(Router(), Config())  # which serves nobody
+        self.stats = self.server.stats
         self.stream = stream
 
     async def send_all(self, data: bytes) -> None:
@@ -95,7 +97,7 @@ async def serve_tls(app: App, context: ssl.SSLContext | Certificates) -> AsyncIt
 @asynccontextmanager
 async def connect_tls(server: Server, context: ssl.SSLContext) -> AsyncIterator[TLSPeer]:
     async with await connect(server.port) as stream:
-        peer = TLSPeer(SocketPeer(stream, server.stats), context)
+        peer = TLSPeer(SocketPeer(stream, server), context)
         await peer.shake_hands()
         yield peer
 
@@ -148,7 +150,7 @@ async def test_http_without_tls_is_a_400_that_says_so(
     async with serve_tls(hello_app(), server_context()) as server:
         async with await connect(server.port) as stream:
             await stream.send_all(request_bytes)
-            answer = await SocketPeer(stream, server.stats).receive_until_eof()
+            answer = await SocketPeer(stream, server).receive_until_eof()
         assert without_date(answer) == (
             b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
             b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(BODY), BODY)
@@ -199,7 +201,7 @@ async def test_handshake_has_its_time(
 async def test_client_that_vanishes_in_its_handshake(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "trio_stream")
     async with serve_tls(hello_app(), server_context()) as server:
-        peer = SocketPeer(await connect(server.port), server.stats)
+        peer = SocketPeer(await connect(server.port), server)
         await peer.send_all(b"\x16\x03\x01")
         await wait_all_tasks_blocked()
         await peer.reset()

@@ -4,6 +4,7 @@
 #
 #     __main__ (the command line), testing
 #     _targets      _announce    what it serves, and where
+#     _workers                    several processes that serve, and who keeps them running
 #     _share        the app that serves a file or a folder to people
 #     _progress     _zip        what is sent to whom; a folder as an archive
 #     _live         transfers as lines in a terminal
@@ -36,6 +37,7 @@
 #     _forwarded    _proxy_protocol             who the client is, as proxies tell
 #     _addresses                  addresses, and whom to trust
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
+#     _worker                     one of several processes, as it sees itself
 #     _config       _stats        _background    _bad_request
 
 from ._app import App as App

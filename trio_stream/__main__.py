@@ -8,10 +8,12 @@ import logging
 import os
 import re
 import sys
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+import trio
 
 from . import __version__, _demo
 from ._announce import HAVE_QR, announce
@@ -20,15 +22,25 @@ from ._listeners import (
     DEFAULT_HOST,
     DEFAULT_PORT,
     DEFAULT_UNIX_MODE,
+    Listen,
     describe_address,
+    open_listeners,
     split_host,
+    take_systemd_fds,
 )
 from ._share import Share
 from ._targets import UsageError, find_app, list_examples
+from ._worker import take_worker
+from ._workers import HAVE_WATCHFILES, Supervisor, watch_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    from ._app import App
+    from ._server import Server
+    from ._worker import Worker
+
+IS_POSIX = os.name == "posix"
 
 # What to do about an address that is not to be had.
 ADVICE = {
@@ -46,28 +58,30 @@ FD_ADVICE = "--fd takes a descriptor that the program before this one has left o
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status: 2 for a usage error."""
+    """Run the command line, and return the exit status: that of `App.run`, 2 for a usage error."""
     parser = make_parser()
     try:
         options = parser.parse_args(args)
         if options.list:
             list_examples()
             return 0
+        worker = take_worker()
         check_options(options)
-        certificates = load_certificates(options)
+        several = worker is not None or options.workers > 1 or options.reload
+        name = "%(name)s[%(process)d]" if several else "%(name)s"
         logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+            level=logging.INFO, format=f"%(asctime)s %(levelname)s {name}: %(message)s"
         )
-        if options.target is None:
+        if several and worker is None:
+            given = sys.argv[1:] if args is None else args
+            return supervise([sys.executable, "-m", "trio_stream", *given], options)
+        is_demo = options.target is None
+        if is_demo and (worker is None or worker.announces):
             print("The demo: open the address below in a browser, or try")
             print(f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav")
-        is_demo = options.target is None
         with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
             shared = app.name if isinstance(app, Share) else None
-            run = partial(app.run, announce=partial(announce, shared=shared, qr=options.qr))
-            if certificates is not None:
-                run = partial(run, ssl_context=certificates)
-            serve(run, options)
+            return serve(app, options, partial(announce, shared=shared, qr=options.qr), worker)
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
@@ -130,6 +144,19 @@ def make_parser() -> argparse.ArgumentParser:
         "Those that systemd passes (LISTEN_FDS) need no option",
     )
     parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_count,
+        default=os.environ.get("WEB_CONCURRENCY") or "1",
+        help="how many processes serve (WEB_CONCURRENCY, or 1); a supervisor replaces those that "
+        "die and, at SIGHUP, all of them, one by one",
+    )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="start anew whenever a .py file below the current directory changes",
+    )
+    parser.add_argument(
         "--qr", action="store_true", help="print the address as a QR code, for a phone"
     )
     parser.add_argument(
@@ -170,6 +197,10 @@ def check_options(options: argparse.Namespace) -> None:
     """
     if options.qr and not HAVE_QR:
         raise UsageError("--qr needs a library: pip install 'trio-stream[share]'")
+    if options.reload and not HAVE_WATCHFILES:
+        raise UsageError("--reload needs a library: pip install 'trio-stream[reload]'")
+    if (options.reload or options.workers > 1) and not IS_POSIX:
+        raise UsageError("--workers and --reload need a POSIX system, such as Linux or macOS")
     if (options.unix is not None or options.fd) and (options.host or options.port is not None):
         raise UsageError("--unix and --fd can't be combined with --host and --port: choose")
 
@@ -264,35 +295,98 @@ def find_password(source: str | None) -> str | None:
     )
 
 
-def serve(run: Callable[..., object], options: argparse.Namespace) -> None:
-    """`App.run`.
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, from 1 to 1000")
+    return int(text)
+
+
+def serve(
+    app: App,
+    options: argparse.Namespace,
+    announce: Callable[[Server], object],
+    worker: Worker | None = None,
+) -> int:
+    """`App.run`, in this process, which may be a worker.
 
     Raises:
       UsageError: The address is not to be had.
     """
-    hosts = options.host or [DEFAULT_HOST]
-    port = DEFAULT_PORT if options.port is None else options.port
+    is_bound = False
+
+    @asynccontextmanager
+    async def enclose() -> AsyncIterator[None]:
+        nonlocal is_bound
+        is_bound = True  # whatever is raised now is not about the address
+        async with worker.watch_supervisor() if worker else nullcontext():
+            yield
+
+    def tell(server: Server) -> None:
+        if worker is None or worker.announces:
+            announce(server)
+        if worker is not None:
+            worker.tell_ready(app.config.shutdown_grace)
+
+    app._lifespans.insert(0, enclose)
+    certificates = load_certificates(options)
     try:
-        run(
-            host=hosts,
-            port=port,
-            unix=options.unix,
+        return app.run(
+            host=options.host or [DEFAULT_HOST],
+            port=DEFAULT_PORT if options.port is None else options.port,
+            unix=None if worker else options.unix,
             unix_mode=options.unix_mode,
-            fds=options.fd,
+            fds=worker.fds if worker else options.fd,
+            ssl_context=certificates,
+            announce=tell,
         )
     except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
-        number = getattr(exc, "errno", None) or 0
-        reason = getattr(exc, "strerror", None) or str(exc)
-        if options.unix is not None:
-            where = repr(options.unix)
-            advice = UNIX_ADVICE.get(number, OTHER_UNIX_ADVICE)
-        elif options.fd:
-            where = f"descriptor {', '.join(map(str, options.fd))}"
-            advice = FD_ADVICE
-        else:
-            where = f"{', '.join(map(repr, hosts))}, port {port}"
-            advice = ADVICE.get(number, OTHER_ADVICE)
-        raise UsageError(f"can't serve on {where}: {reason}; {advice}") from exc
+        if is_bound:
+            raise
+        raise _address_error(exc, options) from exc
+
+
+def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
+    """Serve in several processes, or in one that is restarted.
+
+    Raises:
+      UsageError: The address is not to be had.
+    """
+
+    async def run() -> int:
+        async with AsyncExitStack() as stack:
+            try:
+                listeners = await stack.enter_async_context(open_listeners(listen))
+            except (OSError, UnicodeError) as exc:
+                raise _address_error(exc, options) from exc
+            fds = [listener.socket.fileno() for listener in listeners]
+            changes = watch_code() if options.reload else None
+            return await Supervisor(command, fds, options.workers, changes=changes).run()
+
+    listen = Listen(
+        host=options.host or [DEFAULT_HOST],
+        port=DEFAULT_PORT if options.port is None else options.port,
+        unix=options.unix,
+        unix_mode=options.unix_mode,
+        fds=[*options.fd, *take_systemd_fds()],
+    )
+    return trio.run(run)
+
+
+def _address_error(exc: Exception, options: argparse.Namespace) -> UsageError:
+    number = getattr(exc, "errno", None) or 0
+    reason = getattr(exc, "strerror", None) or str(exc)
+    if options.unix is not None:
+        where = repr(options.unix)
+        advice = UNIX_ADVICE.get(number, OTHER_UNIX_ADVICE)
+    elif options.fd:
+        where = f"descriptor {', '.join(map(str, options.fd))}"
+        advice = FD_ADVICE
+    else:
+        hosts = options.host or [DEFAULT_HOST]
+        port = DEFAULT_PORT if options.port is None else options.port
+        where = f"{', '.join(map(repr, hosts))}, port {port}"
+        advice = ADVICE.get(number, OTHER_ADVICE)
+    return UsageError(f"can't serve on {where}: {reason}; {advice}")
 
 
 if __name__ == "__main__":

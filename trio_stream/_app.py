@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
-from trio_util import move_on_when
 
 from ._background import open_background
 from ._certificates import check_context, reloading_on_hangup
@@ -25,17 +26,22 @@ from ._listing import listing_page
 from ._routing import ANY, Handler, Router
 from ._server import Server
 from ._static import StaticFiles
+from ._stats import AbortReason
 from ._tree import Tree
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from ._certificates import Certificates
     from ._file import StrPath
 
 
+logger = logging.getLogger("trio_stream")
+
 _H = TypeVar("_H", bound=Handler)
+_L = TypeVar("_L", bound="Callable[[], AbstractAsyncContextManager[object]]")
 
 
 class App:
@@ -59,6 +65,7 @@ class App:
         self.config = config or Config()
         self._cancel_on_abort = cancel_on_abort
         self._router = Router()
+        self._lifespans: list[Callable[[], AbstractAsyncContextManager[object]]] = []
 
     # Routes...
 
@@ -237,6 +244,26 @@ class App:
 
     # Serving...
 
+    def lifespan(self, open_lifespan: _L) -> _L:
+        """Keep an async context manager open for as long as the app is served, as a decorator.
+
+        It is entered before the first connection is accepted, and left after the last one has
+        ended. An exception in it ends the server with that exception. Of several, each is entered
+        after those before it, and left before them::
+
+            @app.lifespan
+            @asynccontextmanager
+            async def keep_pool():
+                async with open_pool(URL) as pool:
+                    database.pool = pool
+                    yield  # while it is served
+
+        Args:
+          open_lifespan: Makes the context manager; called each time that the app is served.
+        """
+        self._lifespans.append(open_lifespan)
+        return open_lifespan
+
     async def serve(
         self,
         *,
@@ -271,12 +298,12 @@ class App:
         check_context(ssl_context)
         listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
         async with open_listeners(listen) as listeners:
-            server = Server(self._router, self.config, listeners, ssl_context=ssl_context)
-            await server.serve(task_status)
+            server = self._make_server(listeners, ssl_context)
+            await server.serve(task_status.started)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it."""
-        server = Server(self._router, self.config)
+        server = self._make_server()
         async with server.running():
             await server.serve_stream(stream)
 
@@ -290,8 +317,11 @@ class App:
         fds: Sequence[int] = (),
         ssl_context: ssl.SSLContext | Certificates | None = None,
         announce: Callable[[Server], object] | None = None,
-    ) -> None:
+    ) -> int:
         """Serve from a script, until Ctrl-C or SIGTERM: `trio.run` around `serve`.
+
+        The first signal is `Server.shutdown`; a second one ends it at once, and cancels all that is
+        under way. After a third, what shields itself from that is killed.
 
         Args:
           host: The name or address to listen on, or several, as `serve` takes them.
@@ -301,8 +331,11 @@ class App:
           fds: Descriptors of listening sockets to serve instead of `host`. Those that systemd
             passes to this process (`LISTEN_FDS`) are added.
           ssl_context: For HTTPS, as in `serve`. `Certificates` are loaded again by SIGHUP.
-          announce: Called with the `Server` once all listeners are bound. Without it, where it
-            serves is printed on stdout.
+          announce: Called with the `Server` as soon as connections are accepted. Without it, where
+            it serves is printed on stdout.
+
+        Returns:
+          An exit status, for `sys.exit(app.run())`: 1 if the end has cut a response off, else 0.
 
         Raises:
           OSError: The address is not to be had, or a descriptor is no listening socket.
@@ -312,24 +345,49 @@ class App:
         fds = [*fds, *take_systemd_fds()]
         listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
         announce = announce or _print_addresses
-        trio.run(self._serve_until_signal, listen, ssl_context, announce)
+        return trio.run(self._serve_until_signal, listen, ssl_context, announce)
 
     async def _serve_until_signal(
         self,
         listen: Listen,
         ssl_context: ssl.SSLContext | Certificates | None,
         announce: Callable[[Server], object],
-    ) -> None:
+    ) -> int:
         async with open_listeners(listen) as listeners:
-            server = Server(self._router, self.config, listeners, ssl_context=ssl_context)
-            with (
-                reloading_on_hangup(ssl_context) as reload,
-                trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
-            ):
-                announce(server)
-                async with move_on_when(signals.__anext__), open_background() as start_soon:
+            server = self._make_server(listeners, ssl_context)
+            with ExitStack() as stack, trio.CancelScope() as everything:
+                reload = stack.enter_context(reloading_on_hangup(ssl_context))
+                signals = stack.enter_context(
+                    trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
+                )
+
+                async def shut_down_by_signals() -> None:
+                    number = await anext(signals)
+                    logger.info("%s: a second signal ends it at once", signal.Signals(number).name)
+                    server.shutdown()
+                    await anext(signals)
+                    stack.close()  # from now on a signal does what it does to any program
+                    server.cut_off()
+                    everything.cancel()
+
+                async with open_background() as start_soon:
                     start_soon(reload)
-                    await server.serve()
+                    start_soon(shut_down_by_signals)
+                    await server.serve(announce)
+        return 1 if server.stats.aborts[AbortReason.SHUTDOWN] else 0
+
+    def _make_server(
+        self,
+        listeners: Sequence[trio.SocketListener] = (),
+        ssl_context: ssl.SSLContext | Certificates | None = None,
+    ) -> Server:
+        return Server(
+            self._router,
+            self.config,
+            listeners,
+            ssl_context=ssl_context,
+            lifespans=self._lifespans,
+        )
 
 
 def _print_addresses(server: Server) -> None:

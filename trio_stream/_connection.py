@@ -69,6 +69,9 @@ class Connection:
         self._refusal: int | None = None
         self._cancel_scope = trio.CancelScope()
         self._response: Response | None = None
+        self._opened_at = trio.current_time()
+        self._is_fresh = True  # nothing was received
+        self._awaits_head = False
         self._closing = False
         self._client_is_lost = False
 
@@ -101,12 +104,30 @@ class Connection:
             self._stats.open_connections -= 1
 
     def close_when_idle(self) -> None:
-        """Close now if no request is being served, else after its response."""
+        """Close now if no request is being served or has begun to arrive, else after its response.
+
+        On a new connection the first request may be on its way, and few clients would send it once
+        more: it has `Config.linger_timeout` to arrive, from the connection on.
+        """
         self._closing = True
-        if self._response is None:
-            self._cancel_scope.cancel()
-        else:
+        if self._response is not None:
             self._response._close = True
+        elif self._is_idle:
+            if self._is_fresh:
+                self._cancel_scope.deadline = self._opened_at + self._config.linger_timeout
+            else:
+                self._cancel_scope.cancel()
+
+    def cut_off(self) -> None:
+        """Abort the response under way, as the server is shut down, and cancel what is left."""
+        if self._response is not None:
+            self._response._abort(AbortReason.SHUTDOWN)
+        self._cancel_scope.cancel()
+
+    @property
+    def _is_idle(self) -> bool:
+        has_begun = self._protocol.head_has_begun or self._transport.has_unread()
+        return self._awaits_head and not has_begun
 
     # What its watch tells, in another task...
 
@@ -142,15 +163,21 @@ class Connection:
         is_idle = self._requests > 0 and not self._protocol.head_has_begun
         watch = timeouts.keep_alive if is_idle else timeouts.head
         watch.start(self)
+        self._awaits_head = True
+        if self._closing:
+            self.close_when_idle()
         try:
             while head is None and not self._protocol.client_has_closed:
                 await self._receive_data()
+                if self._closing:
+                    self._cancel_scope.deadline = inf  # it came in time
                 head = self._protocol.next_request()
                 if head is None and watch is timeouts.keep_alive:
                     watch.stop(self)
                     watch = timeouts.head
                     watch.start(self)
         finally:
+            self._awaits_head = False
             watch.stop(self)
         if self._is_late:  # and the rest came in the same moment
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -158,6 +185,7 @@ class Connection:
 
     async def _receive_data(self) -> int:
         data = await self._transport.receive_some(self._protocol.read_size)
+        self._is_fresh = False
         self._protocol.receive_data(data)
         return len(data)
 

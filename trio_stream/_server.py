@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -22,7 +22,8 @@ from ._transport import open_transport, peer_address
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from ._certificates import Certificates
     from ._config import Config
@@ -46,6 +47,7 @@ class Server:
         listeners: Sequence[trio.SocketListener] = (),
         *,
         ssl_context: ssl.SSLContext | Certificates | None = None,
+        lifespans: Sequence[Callable[[], AbstractAsyncContextManager[object]]] = (),
     ) -> None:
         self.stats = Stats()
         self._router = router
@@ -58,7 +60,10 @@ class Server:
         self._timeouts = Timeouts(config)
         self._clients = ClientCounts(config.max_connections_per_client)
         self._connections: set[Connection] = set()
+        self._lifespans = lifespans
         self._accepting = trio.CancelScope()
+        self._serving = trio.CancelScope()
+        self._grace = trio.CancelScope()  # ends when responses under way are cut off
 
     def __repr__(self) -> str:
         return f"<Server on {self._addresses}, {self.stats.open_connections} connections>"
@@ -86,22 +91,57 @@ class Server:
         """`"http"` or `"https"`."""
         return "http" if self._ssl_context is None else "https"
 
-    def shutdown(self) -> None:
+    @property
+    def is_shutting_down(self) -> bool:
+        """Whether `shutdown` was called."""
+        return self._accepting.cancel_called
+
+    def shutdown(self, *, grace: float | None = None) -> None:
         """End gracefully: accept nothing more, and close each connection as soon as it is idle.
 
-        `serve` returns when the last of them is closed; to limit how long that takes, cancel it.
+        A request that has begun to arrive is still answered, with `Connection: close`. What is not
+        over after `grace` seconds is cut off: responses are aborted as `AbortReason.SHUTDOWN`, and
+        all that is left is cancelled. Then `serve` returns. Another call can shorten the grace.
+
+        Args:
+          grace: In seconds; `None` for `Config.shutdown_grace`, `math.inf` for no limit.
+
+        Raises:
+          ValueError: The grace is negative, or no number.
         """
+        if grace is None:
+            grace = self._config.shutdown_grace
+        if not grace >= 0:
+            raise ValueError(f"grace must be a number of seconds, and not negative: {grace!r}")
+        if not self.is_shutting_down:
+            logger.info(
+                "shutting down: %s under way, which may take %g seconds",
+                _responses(self.stats.active_responses),
+                grace,
+            )
+        self._grace.deadline = min(self._grace.deadline, trio.current_time() + grace)
         self._accepting.cancel()
         for connection in self._connections:
             connection.close_when_idle()
 
-    async def serve(self, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve the listeners until cancelled or shut down, and close them."""
-        async with self.running(), trio.open_nursery() as nursery:
+    async def serve(self, started: Callable[[Server], object]) -> None:
+        """Serve the listeners until cancelled or shut down, and close them then.
+
+        Args:
+          started: Called as soon as connections are accepted.
+        """
+        async with self.running():
+            with self._serving:
+                await self._serve_listeners(started)
+        if self.is_shutting_down:
+            logger.info("shut down")
+
+    async def _serve_listeners(self, started: Callable[[Server], object]) -> None:
+        async with trio.open_nursery() as nursery:
             if self._watcher is not None:
                 for listener in self._listeners:
                     self._watcher.attend(listener.socket.fileno())
-            task_status.started(self)
+            started(self)
             room = trio.CapacityLimiter(self._config.max_connections)
             with self._accepting:
                 async with trio.open_nursery() as accepting:
@@ -157,6 +197,8 @@ class Server:
         if self._config.min_download_rate:
             transport.require_rate(self._timeouts.rate, self._config.min_download_rate)
         self._connections.add(connection)
+        if self.is_shutting_down:  # it was accepted just before
+            connection.close_when_idle()
         try:
             with self._clients.counted(transport.client) as is_within_limit:
                 await connection.serve(refusal=None if is_within_limit else 503)
@@ -166,11 +208,32 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the watchers at work for the length of the block."""
-        with self._watcher or nullcontext():
-            async with open_background() as start_soon:
-                start_soon(self._stalls.run)
-                self._timeouts.start(start_soon)
-                if self._watcher is not None:
-                    start_soon(self._watcher.run)
-                yield
+        """Keep the app's lifespans open, and the watchers at work, for the length of the block."""
+        async with AsyncExitStack() as stack:
+            for open_lifespan in self._lifespans:
+                await stack.enter_async_context(open_lifespan())
+            stack.enter_context(self._watcher or nullcontext())
+            start_soon = await stack.enter_async_context(open_background())
+            start_soon(self._stalls.run)
+            self._timeouts.start(start_soon)
+            start_soon(self._watch_grace)
+            if self._watcher is not None:
+                start_soon(self._watcher.run)
+            yield
+
+    async def _watch_grace(self) -> None:
+        with self._grace:
+            await trio.sleep_forever()
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """Abort all responses as `AbortReason.SHUTDOWN`, and cancel what is left."""
+        if under_way := self.stats.active_responses:
+            logger.warning("shutting down: %s cut off", _responses(under_way))
+        for connection in tuple(self._connections):
+            connection.cut_off()
+        self._serving.cancel()
+
+
+def _responses(count: int) -> str:
+    return f"{count} {'response' if count == 1 else 'responses'}"

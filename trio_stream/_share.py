@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,15 +23,11 @@ from ._tree import Entry, Tree
 from ._zip import HAVE_ZIP, zip_folder
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from ._certificates import Certificates
     from ._file import OpenFile, StrPath
-    from ._listeners import Listen
     from ._request import Request
     from ._response import Response
-    from ._server import Server
 
 # The pages need nothing but themselves and the files, and run no script.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; img-src data:"
@@ -67,16 +64,13 @@ class Share(App):
         self._files = StaticFiles(tree=tree, depth=0, make_page=make_page)
         self._downloads = replace(self._files, options=FileOptions(download=True))
         self.get("/*", self._serve)
+        self.lifespan(self._show_transfers)
 
-    async def _serve_until_signal(
-        self,
-        listen: Listen,
-        ssl_context: ssl.SSLContext | Certificates | None,
-        announce: Callable[[Server], object],
-    ) -> None:
+    @asynccontextmanager
+    async def _show_transfers(self) -> AsyncIterator[None]:
         async with open_background() as start_soon:
             start_soon(self.transfers.show)
-            await super()._serve_until_signal(listen, ssl_context, announce)
+            yield
 
     # Answers...
 

@@ -62,7 +62,7 @@ async def serve_tls(
                 tls.start(start_soon)
                 await serve(tls)
     finally:
-        stalls.stop(transport)
+        transport.stop_timers()
 
 
 async def _shake_hands(tls: TLSTransport, below: Transport, config: Config) -> bool:
@@ -199,6 +199,12 @@ class TLSTransport(Transport):
     def unsent(self) -> int:
         return len(self._leaving) + self._encrypted.pending + self._below.unsent()
 
+    def require_rate(self, watch: StallWatch, rate: float) -> None:
+        self._below.require_rate(watch, rate)
+
+    def stop_timers(self) -> None:
+        self._below.stop_timers()
+
     def notify_soon(self) -> None:
         self._start_soon(self._notify)
 
@@ -242,6 +248,9 @@ class TLSTransport(Transport):
         del self._received[:max_bytes]
         self._change.unpark_all()
         return data
+
+    def has_unread(self) -> bool:
+        return bool(self._received) or self._below.has_unread()
 
     async def _read_ahead(self) -> None:
         while not self._at_eof:

@@ -23,6 +23,8 @@ _SPEED_WINDOW = 3.0  # seconds, over which it is measured
 _HOW_IT_ENDED = {
     AbortReason.CLIENT_CLOSED: "stopped by the client",
     AbortReason.STALLED: "given up, as the client took nothing more",
+    AbortReason.TIMED_OUT: "given up, as it took too long",
+    AbortReason.SHUTDOWN: "stopped by the server",
     AbortReason.CANCELLED: "stopped by the server",
     AbortReason.HANDLER_ERROR: "failed",
     AbortReason.INCOMPLETE: "failed",

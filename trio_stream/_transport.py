@@ -160,6 +160,10 @@ class Transport(ABC):
         """
 
     @abstractmethod
+    def has_unread(self) -> bool:
+        """Whether `receive_some` would return bytes at once, as far as known."""
+
+    @abstractmethod
     def unsent(self) -> int:
         """How many bytes were taken by `send_some` and not yet by the peer, as far as known."""
 
@@ -325,6 +329,9 @@ class SocketTransport(Transport):
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         return bytes(await self._stream.receive_some(max_bytes))
 
+    def has_unread(self) -> bool:
+        return _has_unread(self._stream)
+
     def unsent(self) -> int:
         (unsent,) = struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))
         return int(unsent)
@@ -403,6 +410,10 @@ class StreamTransport(Transport):
         del self._received[:max_bytes]
         self._change.unpark_all()
         return data
+
+    def has_unread(self) -> bool:
+        below = _socket_below(self._stream)
+        return bool(self._received) or (below is not None and _has_unread(below))
 
     def unsent(self) -> int:
         return len(self._unsent)
@@ -506,6 +517,12 @@ def _socket_below(stream: trio.abc.Stream) -> trio.SocketStream | None:
     while isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
     return stream if isinstance(stream, trio.SocketStream) else None
+
+
+def _has_unread(stream: trio.SocketStream) -> bool:
+    return sys.platform != "win32" and fcntl.ioctl(
+        stream.socket.fileno(), termios.FIONREAD, bytes(4)
+    ) != bytes(4)
 
 
 def peer_address(stream: trio.abc.Stream) -> object:

@@ -24,7 +24,6 @@ import h11
 import trio
 
 from ._message import decode_fields
-from ._server import Server
 from ._transport import READ_SIZE, Transport
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
     from ._app import App
     from ._config import Config
+    from ._server import Server
     from ._stalls import StallWatch
-    from ._stats import Stats
     from ._transport import Bytes
 
 
@@ -48,7 +47,7 @@ async def open_client(app: App, *, window: int = 64 * 1024) -> AsyncIterator[Cli
       app: What to serve, with its own config.
       window: How many bytes the server may be ahead of the client.
     """
-    server = Server(app._router, app.config)
+    server = app._make_server()
     error: BaseException | None = None
     try:
         async with server.running(), trio.open_nursery() as nursery:
@@ -59,7 +58,7 @@ async def open_client(app: App, *, window: int = 64 * 1024) -> AsyncIterator[Cli
                 transport.close()
 
             nursery.start_soon(serve)
-            client = Client(transport, server.stats)
+            client = Client(transport, server)
             try:
                 yield client
             except BaseException as exc:
@@ -83,11 +82,13 @@ class Client:
     """The client's end of an in-memory connection. `open_client` makes it.
 
     Attributes:
+      server: The server: its counters, its shutdown.
       stats: The counters of the server.
     """
 
-    def __init__(self, transport: _MemoryTransport, stats: Stats) -> None:
-        self.stats = stats
+    def __init__(self, transport: _MemoryTransport, server: Server) -> None:
+        self.server = server
+        self.stats = server.stats
         self._transport = transport
         self._h11 = h11.Connection(h11.CLIENT)
 
@@ -263,6 +264,9 @@ class _MemoryTransport(Transport):
         data = bytes(self._to_server[:max_bytes])
         del self._to_server[:max_bytes]
         return data
+
+    def has_unread(self) -> bool:
+        return bool(self._to_server)
 
     def unsent(self) -> int:
         return len(self.to_client)

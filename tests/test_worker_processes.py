@@ -1,0 +1,249 @@
+"""Workers as real processes: what clients see when they die, are replaced, and are shut down."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.clients import until
+from tests.test_main import Program, download, open_download, run_python
+from trio_stream.__main__ import main, make_parser
+
+APP = """
+import os, trio
+from trio_stream import App, Config
+
+app = App(config=Config(linger_timeout=0.2))
+
+@app.get("/")
+def pid(res, req):
+    res.end(str(os.getpid()))
+
+@app.get("/slow")
+async def slow(res, req):
+    await res.send_chunk(f"{os.getpid()}\\n".encode())
+    await trio.sleep(float(req.query["seconds"]))
+    res.end("whole")
+"""
+
+WHOLE = b"5\r\nwhole\r\n0\r\n\r\n"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    file = tmp_path / "served.py"
+    file.write_text(APP)
+    return file
+
+
+class Log:
+    """The lines that a program writes to its stderr."""
+
+    def __init__(self, program: Program) -> None:
+        self._stderr = program._stderr
+        self._text = ""
+
+    async def wait_for(self, what: str, count: int = 1) -> None:
+        while self._text.count(what) < count:
+            data = await self._stderr.receive_some()
+            assert data, self._text
+            self._text += data.decode()
+
+    async def wait_end(self) -> str:
+        with suppress(trio.BrokenResourceError):
+            while data := await self._stderr.receive_some():
+                self._text += data.decode()
+        return self._text
+
+
+async def worker_of(port: int) -> int:
+    return int((await download(port, "/"))[1])
+
+
+async def open_slow(port: int, *, seconds: float) -> tuple[int, trio.SocketStream]:
+    """The worker that answers, and its answer, of which WHOLE is to come."""
+    stream = await open_download(port, f"/slow?seconds={seconds}")
+    answer = b""
+    while not (match := re.search(rb"\r\n\r\n[0-9a-f]+\r\n(\d+)\n\r\n", answer)):
+        data = await stream.receive_some()
+        assert data, answer
+        answer += data
+    return int(match[1]), stream
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process that has not ended; one of nobody may wait for its burial."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def options(app: Path, *more: str) -> list[str]:
+    return ["-m", "trio_stream", str(app), "--port", "0", *more]
+
+
+async def test_death_replacement_and_shutdown(app: Path) -> None:
+    async with run_python(*options(app, "--workers", "2")) as program:
+        port = await program.read_port()
+        log = Log(program)
+        await log.wait_for(" serves", 2)
+
+        # The death of one breaks its own connections only.
+        streams: dict[int, trio.SocketStream] = {}
+        while len(streams) < 2:
+            pid, stream = await open_slow(port, seconds=1)
+            if pid in streams:
+                await stream.aclose()
+            else:
+                streams[pid] = stream
+        (killed, broken), (survivor, whole) = streams.items()
+        os.kill(killed, signal.SIGKILL)
+        with suppress(trio.BrokenResourceError):
+            assert await broken.receive_some() == b""
+        assert b"".join([data async for data in whole]) == WHOLE
+        await log.wait_for(f"worker {killed} has ended by SIGKILL: the next one starts in 0.5")
+        await log.wait_for(" serves", 3)
+
+        # All of them are replaced, and no client sees anything of it.
+        before = {survivor, killed}
+        workers: set[int] = set()
+
+        async def hammer() -> None:
+            while True:
+                workers.add(await worker_of(port))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(hammer)
+            program.process.send_signal(signal.SIGHUP)
+            await log.wait_for(" serves", 5)
+            await log.wait_for("shut down", 2)
+            workers.clear()
+            await until(lambda: bool(workers))
+            nursery.cancel_scope.cancel()
+        assert not workers & before
+        await until(lambda: not is_alive(survivor))
+
+        # What is under way at the end is still answered.
+        _, last = await open_slow(port, seconds=0.3)
+        program.process.terminate()
+        assert b"".join([data async for data in last]) == WHOLE
+        errors = await log.wait_end()
+        assert await program.process.wait() == 0
+    assert errors.count(" ERROR ") == 1
+    assert f"trio_stream[{program.process.pid}]: SIGHUP: replacing 2 workers" in errors
+    assert "has ended with status 1" not in errors
+    for stream in (broken, whole, last):
+        await stream.aclose()
+
+
+async def test_no_worker_outlives_its_supervisor(app: Path) -> None:
+    async with run_python(*options(app, "--workers", "2")) as program:
+        port = await program.read_port()
+        log = Log(program)
+        await log.wait_for(" serves", 2)
+        pid, stream = await open_slow(port, seconds=0.3)
+        program.process.kill()
+        assert b"".join([data async for data in stream]) == WHOLE
+        await until(lambda: not is_alive(pid))
+        await log.wait_end()  # nobody has its stderr any more
+        with pytest.raises(OSError, match="all attempts to connect"):
+            await trio.open_tcp_stream("127.0.0.1", port)
+    await stream.aclose()
+
+
+async def test_what_cannot_be_imported_is_told_once(app: Path) -> None:
+    app.write_text("import nothing_of_that_name")
+    async with run_python(*options(app, "--workers", "3")) as program:
+        status, errors = await program.wait()
+    assert status == 2
+    assert errors.startswith("trio-stream: can't import ")
+    assert errors.count("\n") == 1
+
+
+async def test_a_change_of_the_code_is_served(app: Path, tmp_path: Path) -> None:
+    code = app.read_text()
+    app.write_text("import nothing_of_that_name")
+    async with run_python(*options(app, "--reload"), cwd=tmp_path) as program:
+        log = Log(program)
+        await log.wait_for("waiting for a change")
+
+        async def change(code: str, what: str) -> None:
+            """Change the code until that is noticed: nobody tells when watching has begun."""
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    await log.wait_for(what)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(wait)
+                while True:
+                    app.write_text(code)
+                    await trio.sleep(0.5)
+
+        await change(code, " serves")
+        port = await program.read_port()
+        before = await worker_of(port)
+        await change("1 / 0", "ZeroDivisionError")
+        assert await worker_of(port) == before
+        await change(code.replace("str(os.getpid())", "'new'"), "shut down")
+        assert (await download(port, "/"))[1] == b"new"
+        program.process.terminate()
+        await log.wait_end()
+        assert await program.process.wait() == 0
+
+
+# The command line...
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--workers 0", "'0' is no number of processes, from 1 to 1000"),
+        ("--workers many", "'many' is no number of processes"),
+        ("--reload", "--reload needs a library: pip install 'trio-stream[reload]'"),
+    ],
+)
+def test_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: str, message: str
+) -> None:
+    monkeypatch.setattr("trio_stream.__main__.HAVE_WATCHFILES", False)
+    assert main(args.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_workers_need_posix(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trio_stream.__main__.IS_POSIX", False)
+    assert main(["--workers", "2"]) == 2
+    assert "--workers and --reload need a POSIX system" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "args", "count"),
+    [(None, "", 1), ("", "", 1), ("3", "", 3), ("3", "--workers 2", 2), ("x", "--workers 2", 2)],
+)
+def test_the_number_of_workers(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, args: str, count: int
+) -> None:
+    if variable is None:
+        monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    else:
+        monkeypatch.setenv("WEB_CONCURRENCY", variable)
+    assert make_parser().parse_args(args.split()).workers == count
+
+
+def test_a_wrong_number_in_the_environment_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "x")
+    assert main([]) == 2
+    assert "argument --workers: 'x' is no number of processes" in capsys.readouterr().err

@@ -1,0 +1,325 @@
+"""Several processes that serve the same sockets, and the supervisor that keeps them running."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from contextlib import suppress
+from subprocess import DEVNULL
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import trio
+from trio_util import run_and_cancelling
+
+from ._config import Config
+from ._worker import VARIABLE, describe_worker
+
+try:
+    import watchfiles
+except ImportError:
+    watchfiles = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+logger = logging.getLogger("trio_stream")
+
+HAVE_WATCHFILES = watchfiles is not None
+
+# A worker that dies is followed by another one at once, as far as people can tell. One that dies
+# again and again takes the time of those that serve only twice a minute.
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 30.0
+_LONG_LIFE = 60.0  # after which a death is no longer a part of a series
+
+# What a worker has to end itself after the grace of its shutdown, before it is killed.
+_MARGIN = 5.0
+
+# What responses have when the code has changed. Pages that listen to events would keep the old code
+# for a whole grace.
+_HURRIED_GRACE = 1.0
+
+# The exit status of a worker that can't do what the command line asks, now or ever.
+_USAGE_ERROR = 2
+
+_STATS_DIRECTORY = "TRIO_STREAM_STATS_DIRECTORY"
+
+
+class _Process:
+    """A worker, seen from the supervisor."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.started_at = trio.current_time()
+        self.grace = Config().shutdown_grace  # until it tells its own
+        self.is_ready = False
+        self._is_told = False  # to shut down
+        self.settled = trio.Event()  # it is ready, or ended
+        self.ended = trio.Event()
+
+    def __str__(self) -> str:
+        return f"worker {self.process.pid}"
+
+    @property
+    def how_it_ended(self) -> str:
+        status = self.process.returncode or 0
+        return f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+
+    async def receive_readiness(self, channel: socket.socket) -> None:
+        """Wait until it says that it serves; if it dies instead, that is not told here."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(channel))
+        if grace := await stream.receive_some(64):
+            self.grace = float(grace)
+            self.is_ready = True
+            self.settled.set()
+            logger.info("%s serves", self)
+
+    async def stop(self, *, hurry: bool = False) -> None:
+        """Let it shut down, but not for longer than its grace, and wait for its end."""
+        if self.ended.is_set():
+            return
+        if not self._is_told:  # a second signal would end it at once
+            self.process.terminate()
+        self._is_told = True
+        if hurry:
+            with trio.move_on_after(_HURRIED_GRACE):
+                await self.ended.wait()
+                return
+            self.process.send_signal(signal.SIGINT)
+        limit = _MARGIN if hurry else self.grace + _MARGIN
+        with trio.move_on_after(limit):
+            await self.ended.wait()
+            return
+        logger.warning("%s has not ended in %g seconds, and is killed", self, limit)
+        self.process.kill()
+        await self.ended.wait()
+
+
+class _Slot:
+    """One of so many workers: the process that is it now. The lock is held to start another."""
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
+        self._worker: _Process | None = None
+        self._changed = trio.Event()
+
+    @property
+    def worker(self) -> _Process | None:
+        return self._worker
+
+    @worker.setter
+    def worker(self, worker: _Process) -> None:
+        self._worker = worker
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_changed(self) -> None:
+        await self._changed.wait()
+
+
+class Supervisor:
+    """Keeps a number of workers running until a signal ends it.
+
+    SIGTERM and SIGINT are passed on, and waited for; a second one kills. SIGHUP replaces the
+    workers one by one, each only when its successor serves.
+
+    Args:
+      command: Starts a worker, which calls `take_worker`.
+      fds: Descriptors of listening sockets.
+      count: How many workers there are.
+      changes: Yields whenever the code of the workers has changed: then they are replaced. What
+        can't be imported waits for the next change.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        fds: Sequence[int],
+        count: int,
+        *,
+        changes: AsyncIterator[object] | None = None,
+    ) -> None:
+        self._command = command
+        self._fds = fds
+        self._changes = changes
+        self._slots = [_Slot() for _ in range(count)]
+        self._living: set[_Process] = set()
+        self._has_served = False
+        self._is_ending = False
+        self._status = 0
+        self._environment = dict(os.environ)
+
+    async def run(self) -> int:
+        """Run until a signal ends it; returns an exit status.
+
+        That is 1 if a worker has cut something off at the end, and 2 if none could begin.
+        """
+        ask, asked = trio.open_memory_channel[None](1)  # one more while it is being done is enough
+
+        def replace_soon() -> None:
+            with suppress(trio.WouldBlock):
+                ask.send_nowait(None)
+
+        with (
+            TemporaryDirectory(prefix="trio-stream-") as self._environment[_STATS_DIRECTORY],
+            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
+        ):
+            async with trio.open_nursery() as self._processes:
+                async with trio.open_nursery() as self._keepers:
+                    self._keepers.start_soon(self._keep_all)
+                    self._keepers.start_soon(self._replace_all, asked)
+                    if self._changes is not None:
+                        self._keepers.start_soon(self._watch, self._changes, replace_soon)
+                    async for number in signals:
+                        if number != signal.SIGHUP:
+                            break
+                        logger.info("SIGHUP: replacing %s", _count(len(self._slots)))
+                        replace_soon()
+                    self._keepers.cancel_scope.cancel()
+                self._is_ending = True
+                if self._living:
+                    count = _count(len(self._living))
+                    logger.info("shutting down %s; a second signal kills what is left", count)
+                async with (
+                    run_and_cancelling(self._kill_by_signal, signals),
+                    trio.open_nursery() as nursery,
+                ):
+                    for worker in self._living:
+                        nursery.start_soon(worker.stop)
+        return self._status
+
+    async def _kill_by_signal(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                for worker in self._living:
+                    worker.process.kill()
+
+    async def _watch(
+        self, changes: AsyncIterator[object], replace_soon: Callable[[], None]
+    ) -> None:
+        async for _ in changes:
+            logger.info("the code has changed: replacing %s", _count(len(self._slots)))
+            replace_soon()
+
+    # Keeping their number...
+
+    async def _keep_all(self) -> None:
+        # The first one shows whether it can work at all, and says so once for all.
+        first, *others = self._slots
+        self._keepers.start_soon(self._keep, first)
+        while not (first.worker and first.worker.is_ready):
+            if first.worker:
+                await first.worker.settled.wait()
+            if not (first.worker and first.worker.is_ready):
+                await first.wait_changed()
+        self._has_served = True
+        for slot in others:
+            self._keepers.start_soon(self._keep, slot)
+
+    async def _keep(self, slot: _Slot) -> None:
+        delay = _FIRST_DELAY
+        worker: _Process | None = None
+        while True:
+            async with slot.lock:
+                if slot.worker is worker:  # else it was replaced
+                    slot.worker = await self._start()
+            worker = slot.worker
+            assert worker is not None
+            await worker.ended.wait()
+            if slot.worker is not worker:
+                continue
+            if not worker.is_ready and self._changes is not None:
+                logger.error("%s has ended %s: waiting for a change", worker, worker.how_it_ended)
+                await slot.wait_changed()
+            elif worker.process.returncode == _USAGE_ERROR and not self._has_served:
+                self._status = _USAGE_ERROR
+                self._keepers.cancel_scope.cancel()
+            else:
+                if trio.current_time() - worker.started_at >= _LONG_LIFE:
+                    delay = _FIRST_DELAY
+                logger.error(
+                    "%s has ended %s: the next one starts in %g seconds",
+                    worker,
+                    worker.how_it_ended,
+                    delay,
+                )
+                await trio.sleep(delay)
+                delay = min(2 * delay, _LONGEST_DELAY)
+
+    async def _replace_all(self, asked: trio.MemoryReceiveChannel[None]) -> None:
+        async for _ in asked:
+            for slot in self._slots:
+                if not await self._replace(slot):
+                    break
+
+    async def _replace(self, slot: _Slot) -> bool:
+        """Put another one in the place of a worker; whether it serves."""
+        async with slot.lock:
+            worker = await self._start()
+            await worker.settled.wait()
+            if not worker.is_ready:
+                logger.error(
+                    "%s has ended %s before it served: the others stay",
+                    worker,
+                    worker.how_it_ended,
+                )
+                return False
+            before, slot.worker = slot.worker, worker
+        if before is not None:
+            await before.stop(hurry=self._changes is not None)
+        return True
+
+    # Processes...
+
+    async def _start(self) -> _Process:
+        worker: _Process = await self._processes.start(self._run_process)
+        return worker
+
+    async def _run_process(self, task_status: trio.TaskStatus[_Process]) -> None:
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                text = describe_worker(theirs, self._fds, announces=not self._has_served)
+                process = await trio.lowlevel.open_process(
+                    self._command,
+                    env={**self._environment, VARIABLE: text},
+                    pass_fds=(theirs.fileno(), *self._fds),
+                    process_group=0,  # Ctrl-C is for the supervisor, which passes it on once
+                    stdin=DEVNULL,
+                )
+            worker = _Process(process)
+            self._living.add(worker)
+            task_status.started(worker)
+            try:
+                async with run_and_cancelling(worker.receive_readiness, ours):
+                    await process.wait()
+            finally:
+                process.kill()  # does nothing if it has ended
+                with trio.CancelScope(shield=True):
+                    await process.wait()
+                self._living.remove(worker)
+                worker.settled.set()
+                worker.ended.set()
+        if self._is_ending:
+            logger.info("%s has ended %s", worker, worker.how_it_ended)
+            if worker.is_ready and process.returncode:
+                self._status = 1
+
+
+def _count(workers: int) -> str:
+    return f"{workers} {'worker' if workers == 1 else 'workers'}"
+
+
+async def watch_code() -> AsyncIterator[object]:
+    """Yields whenever a Python file below the current directory has changed."""
+    stop = threading.Event()
+    changes = watchfiles.watch(".", watch_filter=watchfiles.PythonFilter(), stop_event=stop)
+    try:
+        while change := await trio.to_thread.run_sync(next, changes, None, abandon_on_cancel=True):
+            yield change
+    finally:
+        stop.set()
