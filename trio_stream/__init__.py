@@ -4,6 +4,7 @@
 #
 #     __main__ (the command line), testing
 #     _targets      _announce    what it serves, and where
+#     _log_writer   logs on stdout and stderr
 #     _share        the app that serves a file or a folder to people
 #     _progress     _zip        what is sent to whom; a folder as an archive
 #     _live         transfers as lines in a terminal
@@ -11,6 +12,7 @@
 #     _app          routes, serve, run
 #     _server       listeners, what connections share, shutdown
 #     _connection   one transport and one protocol: the cycle of requests and responses
+#     _access_log   a record for each response
 #     _static       a folder as a part of an app
 #     _listing      _file_page    a folder and a file as pages
 #     _routing      path patterns -> handler

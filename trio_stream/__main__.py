@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import logging
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__, _demo
 from ._announce import HAVE_QR, announce
+from ._log_writer import open_log
 from ._share import Share
 from ._targets import UsageError, find_app, list_examples
 
@@ -39,24 +39,31 @@ def main(args: Sequence[str] | None = None) -> int:
             list_examples()
             return 0
         check_options(options)
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        if options.target is None:
-            host = f"[{options.host}]" if ":" in options.host else options.host
-            where = f"http://{host}:{options.port or 'PORT'}"
-            print("The demo: open the address below in a browser, or try")
-            print(f"  curl --limit-rate 500k --output song.wav {where}/song.wav")
-        is_demo = options.target is None
-        with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
-            shared = app.name if isinstance(app, Share) else None
-            serve(app, options.host, options.port, partial(announce, shared=shared, qr=options.qr))
+        with open_log(options.access_log):
+            serve_target(options)
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         pass  # it came before or after the time in which `App.run` waits for signals
     return 0
+
+
+def serve_target(options: argparse.Namespace) -> None:
+    """Serve what the command line names.
+
+    Raises:
+      UsageError: It is not to be had, or the address is not.
+    """
+    if options.target is None:
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        where = f"http://{host}:{options.port or 'PORT'}"
+        print("The demo: open the address below in a browser, or try")
+        print(f"  curl --limit-rate 500k --output song.wav {where}/song.wav")
+    is_demo = options.target is None
+    with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
+        shared = app.name if isinstance(app, Share) else None
+        serve(app, options.host, options.port, partial(announce, shared=shared, qr=options.qr))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,6 +100,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--qr", action="store_true", help="print the address as a QR code, for a phone"
+    )
+    parser.add_argument(
+        "--access-log",
+        choices=("combined", "json", "off"),
+        default="off",
+        help="write a line for each response to stdout, in the format of Apache and nginx with "
+        "how long it took and how it ended, or as JSON (%(default)s)",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser

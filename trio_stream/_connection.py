@@ -7,6 +7,7 @@ All of it is one task: receiving a request, its handler and the flush follow eac
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable
 from contextlib import contextmanager
 from math import inf
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ._access_log import log_response
+from ._access_log import logger as access_logger
 from ._protocol import BadRequestError, Protocol
 from ._request import Request
 from ._request_body import RequestBody
@@ -57,6 +60,8 @@ class Connection:
         self._router = router
         self._config = config
         self._stats = stats
+        self._id = os.urandom(6).hex()
+        self._requests = 0
         self._cancel_scope = trio.CancelScope()
         self._response: Response | None = None
         self._closing = False
@@ -67,6 +72,7 @@ class Connection:
 
         The transport is then finished, but not closed.
         """
+        self._stats.connections += 1
         self._stats.open_connections += 1
         try:
             with self._cancel_scope:
@@ -128,14 +134,16 @@ class Connection:
             request = Request(head, self._config, client=transport.client, scheme=transport.scheme)
         except BadRequestError as exc:
             logger.debug("%s: %d for a bad request: %s", self._transport.client, exc.status, exc)
-            with self._response_under_way(cancel_on_abort=True, close=True) as response:
+            with self._response_under_way(None, cancel_on_abort=True, close=True) as response:
                 answer_status(response, exc.status)
                 await response._wait_over()
             return False
         route, request.params = self._router.find(request.method, request.raw_path)
         self._stats.requests += 1
-        with self._response_under_way(cancel_on_abort=route.cancel_on_abort) as response:
-            request.body = RequestBody(self._protocol, transport, response._send_interim)
+        with self._response_under_way(request, cancel_on_abort=route.cancel_on_abort) as response:
+            request.body = RequestBody(
+                self._protocol, transport, response._send_interim, self._stats
+            )
             try:
                 await self._run_handler(route.handler, response, request)
                 await response._wait_over()
@@ -145,12 +153,17 @@ class Connection:
 
     @contextmanager
     def _response_under_way(
-        self, *, cancel_on_abort: bool, close: bool = False
+        self, request: Request | None, *, cancel_on_abort: bool, close: bool = False
     ) -> Iterator[Response]:
         """Make the response that the transport reports to; it ends with the block at the latest."""
         if self._cancel_scope.deadline != inf:
             self._cancel_scope.deadline = inf  # which the last handler has set for itself
         self._stats.active_responses += 1
+        self._requests += 1
+        request_id = f"{self._id}-{self._requests}"
+        if request is not None:
+            request.id = request_id
+        began_at = trio.current_time() if access_logger.isEnabledFor(logging.INFO) else None
         response = Response(
             self._transport,
             self._protocol,
@@ -176,6 +189,16 @@ class Connection:
             if response.aborted and response._ends_with_connection:
                 self._transport.reset()  # a proper end would look like that of the body
                 self._client_is_lost = True
+            if response._head_started:
+                self._stats.responses[response._head.status] += 1
+            if began_at is not None:
+                log_response(
+                    response,
+                    self._protocol.request,
+                    client=self._transport.client if request is None else request.client,
+                    request_id=request_id,
+                    duration=trio.current_time() - began_at,
+                )
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True
@@ -197,17 +220,20 @@ class Connection:
             status = 500
             alone = len(failures.exceptions) == 1
             logger.error(
-                "%s %s: the handler raised an exception",
+                "%s %s: the handler raised an exception (request %s)",
                 request.method,
                 request.target,
+                request.id,
                 exc_info=failures.exceptions[0] if alone else failures,
             )
         if status is None and not response._handler_returned(may_go_on=may_go_on):
             status = 500
             logger.error(
-                "%s %s: the handler returned without an answer; an empty one is end_without_body()",
+                "%s %s: the handler returned without an answer; an empty one is end_without_body() "
+                "(request %s)",
                 request.method,
                 request.target,
+                request.id,
             )
         if status is not None:
             response._handler_failed(status)

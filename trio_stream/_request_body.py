@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._protocol import Protocol
+    from ._stats import Stats
     from ._transport import Transport
 
 
@@ -93,17 +94,23 @@ class RequestBody(BufferedBody):
     """
 
     def __init__(
-        self, protocol: Protocol, transport: Transport, send_interim: Callable[[bytes], None]
+        self,
+        protocol: Protocol,
+        transport: Transport,
+        send_interim: Callable[[bytes], None],
+        stats: Stats,
     ) -> None:
         super().__init__()
         self._protocol = protocol
         self._transport = transport
         self._send_interim = send_interim
+        self._stats = stats
 
     def _take_received(self) -> None:
         data = self._protocol.receive_body()
         self._at_end = data == b""
         self._received = data or b""
+        self._stats.body_bytes_received += len(self._received)
 
     async def _wait_received(self) -> None:
         self._send_interim(self._protocol.continue_request())
