@@ -247,4 +247,5 @@ def test_errors_of_the_system_are_translated_where_they_come_from() -> None:
     files = {"_file", "_file_answer", "_file_response", "_tree"}
     assert set(handlers) <= {"_transport", "__main__", "_targets"} | files | {
         "_log_writer",
+        "_worker_stats",
     }

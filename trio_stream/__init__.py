@@ -11,6 +11,7 @@
 #     _transfer     what is told of a response that sends a file
 #     _app          routes, serve, run
 #     _server       listeners, what connections share, shutdown
+#     _metrics      what it counts, and whether it is well
 #     _connection   one transport and one protocol: the cycle of requests and responses
 #     _access_log   a record for each response
 #     _static       a folder as a part of an app
@@ -29,6 +30,7 @@
 #     _file         a regular file, and what can be read of it without waiting
 #     _conditions   _ranges       _media    _wording    versions, parts, types, names of files
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
+#     _worker_stats               what workers tell each other of what they count
 #     _config       _stats        _background
 
 from ._app import App as App

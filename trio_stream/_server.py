@@ -14,6 +14,7 @@ from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._stalls import StallWatch
 from ._stats import Stats
 from ._transport import open_transport
+from ._worker_stats import told_to_workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -64,13 +65,18 @@ class Server:
 
         `serve` returns when the last of them is closed; to limit how long that takes, cancel it.
         """
+        self.stats.shutting_down = True
         self._accepting.cancel()
         for connection in self._connections:
             connection.close_when_idle()
 
     async def serve(self, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve the listeners until cancelled or shut down, and close them."""
-        async with self.running(), trio.open_nursery() as nursery:
+        async with (
+            told_to_workers(self.stats),
+            self.running(),
+            trio.open_nursery() as nursery,
+        ):
             if self._watcher is not None:
                 for listener in self._listeners:
                     self._watcher.attend(listener.socket.fileno())
