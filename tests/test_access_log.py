@@ -161,16 +161,13 @@ async def test_a_record_tells_how_it_ended(log: pytest.LogCaptureFixture, kind: 
     ],
 )
 async def test_clients_have_names(
-    log: pytest.LogCaptureFixture, client: object, name: str | None
+    log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    client: object,
+    name: str | None,
 ) -> None:
-    app = App()
-
-    @app.get("/")
-    def handler(res: Response, req: Request) -> None:
-        req.client = client
-        res.end()
-
-    async with open_client(app) as it:
+    monkeypatch.setattr(Request, "client", client)
+    async with open_client(App()) as it:
         await it.get("/")
     (record,) = log.records
     assert vars(record)["client"] == name
