@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -629,7 +630,7 @@ async def test_error_after_the_head_cuts_the_body(
         assert log.entries == [AbortReason.HANDLER_ERROR]
     (record,) = caplog.records
     assert record.name == "trio_stream"
-    assert record.getMessage() == "GET /path?q: the handler raised an exception"
+    assert record.getMessage().startswith("GET /path?q: the handler raised an exception (request ")
     assert record.exc_info is not None
     assert repr(record.exc_info[1]) == "ValueError('oops')"
     caplog.clear()
@@ -680,10 +681,12 @@ async def test_return_without_an_answer_is_a_500(caplog: pytest.LogCaptureFixtur
         for path in ("/plain", "/async"):
             response = await client.get(path)
             assert (response.status_code, await response.read()) == (500, ANSWER_500[-22:])
-    assert [record.getMessage() for record in caplog.records] == [
-        f"GET {path}: the handler returned without an answer; an empty one is end_without_body()"
-        for path in ("/plain", "/async")
-    ]
+    for path, record, number in zip(("/plain", "/async"), caplog.records, (1, 2), strict=True):
+        assert re.fullmatch(
+            f"GET {path}: the handler returned without an answer; an empty one is "
+            rf"end_without_body\(\) \(request [0-9a-f]{{12}}-{number}\)",
+            record.getMessage(),
+        )
     caplog.clear()
 
 
@@ -709,9 +712,8 @@ async def test_error_beside_a_cancellation_is_logged(caplog: pytest.LogCaptureFi
         await wait_all_tasks_blocked()
         assert client.stats.aborts == {AbortReason.CLIENT_CLOSED: 1}
         assert client.stats.open_connections == 0
-    assert [record.getMessage() for record in caplog.records] == [
-        "GET /: the handler raised an exception"
-    ]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("GET /: the handler raised an exception (request ")
     caplog.clear()
 
 

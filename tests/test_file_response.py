@@ -495,7 +495,7 @@ async def test_nothing_is_sent_of_what_is_no_file(
         b"Content-Length: 22\r\n\r\nInternal Server Error\n"
     )
     (record,) = caplog.records
-    assert record.getMessage() == "GET /raised: the handler raised an exception"
+    assert record.getMessage().startswith("GET /raised: the handler raised an exception (request ")
     assert record.exc_info is not None
     assert [type(record.exc_info[1])] == [type(exc) for exc in raised]
     caplog.clear()

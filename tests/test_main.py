@@ -382,6 +382,29 @@ async def test_https_and_certificates_that_are_loaded_again(pem: Path) -> None:
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize(
+    ("access_log", "line"),
+    [
+        ("combined", r'127\.0\.0\.1 - - \[.*\] "GET / HTTP/1\.1" 404 10 "-" "-" .* 0 done \w+-1'),
+        ("json", r'\{"time": .*, "status": 404, .*\}'),
+        ("off", ""),
+    ],
+)
+async def test_the_access_log_goes_to_stdout(tmp_path: Path, access_log: str, line: str) -> None:
+    file = tmp_path / "empty.py"
+    file.write_text("from trio_stream import App\napp = App()")
+    options = ("--port", "0", "--access-log", access_log)
+    async with run_python("-m", "trio_stream", str(file), *options) as it:
+        await download(await it.read_port(), "/")
+        it.process.terminate()
+        assert await it.wait() == (0, "")
+        _, _, log = (await it.read_rest()).rstrip("\n").rpartition("\n")
+    if access_log == "off":
+        assert "404" not in log
+    else:
+        assert re.fullmatch(line, log)
+
+
 # Targets...
 
 

@@ -78,12 +78,23 @@ async def test_statistics_are_kept(kind: Kind) -> None:
         await peer.send_all(get("/") + get("/sleep"))
         await asleep.wait()
         assert peer.stats == Stats(
-            open_connections=1, active_responses=1, requests=2, body_bytes_sent=105
+            open_connections=1,
+            active_responses=1,
+            connections=1,
+            requests=2,
+            responses=Counter({200: 1}),
+            body_bytes_sent=105,
         )
         await peer.reset()
         await wait_all_tasks_blocked()
         aborts = Counter({AbortReason.CLIENT_CLOSED: 1})
-        assert peer.stats == Stats(requests=2, body_bytes_sent=105, aborts=aborts)
+        assert peer.stats == Stats(
+            connections=1,
+            requests=2,
+            responses=Counter({200: 2}),
+            body_bytes_sent=105,
+            aborts=aborts,
+        )
 
 
 # Any stream

@@ -420,7 +420,9 @@ async def test_trouble_of_the_system_is_told(
         status, body, _ = await fetch(client, "/page.html")
         assert (status, body) == (500, b"Internal Server Error\n")
     (record,) = caplog.records
-    assert record.getMessage() == "GET /page.html: the handler raised an exception"
+    assert record.getMessage().startswith(
+        "GET /page.html: the handler raised an exception (request "
+    )
     caplog.clear()
 
 

@@ -5,6 +5,7 @@
 #     __main__ (the command line), testing
 #     _targets      _announce    what it serves, and where
 #     _workers                    several processes that serve, and who keeps them running
+#     _log_writer   logs on stdout and stderr
 #     _share        the app that serves a file or a folder to people
 #     _progress     _zip        what is sent to whom; a folder as an archive
 #     _live         transfers as lines in a terminal
@@ -12,8 +13,10 @@
 #     _app          routes, serve, run
 #     _listeners    where it listens
 #     _server       what connections share, shutdown
+#     _metrics      what it counts, and whether it is well
 #     _accept       _proxied      connections accepted; those that begin with the PROXY protocol
 #     _connection   one transport and one protocol: the cycle of requests and responses
+#     _access_log   a record for each response
 #     _static       a folder as a part of an app
 #     _listing      _file_page    a folder and a file as pages
 #     _routing      path patterns -> handler
@@ -37,7 +40,7 @@
 #     _forwarded    _proxy_protocol             who the client is, as proxies tell
 #     _addresses                  addresses, and whom to trust
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
-#     _worker                     one of several processes, as it sees itself
+#     _worker       _worker_stats               one of several processes, and what it tells them
 #     _config       _stats        _background    _bad_request
 
 from ._app import App as App

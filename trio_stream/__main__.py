@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import logging
 import os
 import re
 import sys
@@ -28,6 +27,7 @@ from ._listeners import (
     split_host,
     take_systemd_fds,
 )
+from ._log_writer import open_log
 from ._share import Share
 from ._targets import UsageError, find_app, list_examples
 from ._worker import take_worker
@@ -68,26 +68,32 @@ def main(args: Sequence[str] | None = None) -> int:
         worker = take_worker()
         check_options(options)
         several = worker is not None or options.workers > 1 or options.reload
-        name = "%(name)s[%(process)d]" if several else "%(name)s"
-        logging.basicConfig(
-            level=logging.INFO, format=f"%(asctime)s %(levelname)s {name}: %(message)s"
-        )
-        if several and worker is None:
-            given = sys.argv[1:] if args is None else args
-            return supervise([sys.executable, "-m", "trio_stream", *given], options)
-        is_demo = options.target is None
-        if is_demo and (worker is None or worker.announces):
-            print("The demo: open the address below in a browser, or try")
-            print(f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav")
-        with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
-            shared = app.name if isinstance(app, Share) else None
-            return serve(app, options, partial(announce, shared=shared, qr=options.qr), worker)
+        with open_log(options.access_log, show_process=several):
+            if several and worker is None:
+                given = sys.argv[1:] if args is None else args
+                return supervise([sys.executable, "-m", "trio_stream", *given], options)
+            return serve_target(options, worker)
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         pass  # it came before or after the time in which `App.run` waits for signals
     return 0
+
+
+def serve_target(options: argparse.Namespace, worker: Worker | None) -> int:
+    """Serve what the command line names, in this process, and return the exit status.
+
+    Raises:
+      UsageError: It is not to be had, or the address is not.
+    """
+    is_demo = options.target is None
+    if is_demo and (worker is None or worker.announces):
+        print("The demo: open the address below in a browser, or try")
+        print(f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav")
+    with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
+        shared = app.name if isinstance(app, Share) else None
+        return serve(app, options, partial(announce, shared=shared, qr=options.qr), worker)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -184,6 +190,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--ca-certs",
         metavar="FILE",
         help="let in only clients with a certificate that leads to one in this PEM file",
+    )
+    parser.add_argument(
+        "--access-log",
+        choices=("combined", "json", "off"),
+        default="off",
+        help="write a line for each response to stdout, in the format of Apache and nginx with "
+        "how long it took and how it ended, or as JSON (%(default)s)",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser

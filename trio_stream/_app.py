@@ -23,6 +23,7 @@ from ._listeners import (
     take_systemd_fds,
 )
 from ._listing import listing_page
+from ._metrics import HAVE_PROMETHEUS, make_tell_ready, send_metrics, tell_live
 from ._routing import ANY, Handler, Router
 from ._server import Server
 from ._static import StaticFiles
@@ -31,7 +32,7 @@ from ._tree import Tree
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ._certificates import Certificates
@@ -241,6 +242,44 @@ class App:
         self.get(f"{path}/*", files.serve)
         if path:
             self.get(path, files.serve)
+
+    def metrics(self, path: str = "/metrics") -> None:
+        """Serve what the server counts, as Prometheus and OpenMetrics read it.
+
+        With several workers, counters are sums over all of them, and gauges are those of each, with
+        its process id as the label `worker`.
+
+        Raises:
+          RuntimeError: The library for it is not installed: `pip install trio-stream[metrics]`.
+          ValueError: The path is malformed, or has a route for GET.
+        """
+        if not HAVE_PROMETHEUS:
+            raise RuntimeError("metrics need a library: pip install 'trio-stream[metrics]'")
+        self.get(path, send_metrics)
+
+    def health(
+        self,
+        live: str = "/livez",
+        ready: str = "/readyz",
+        *,
+        check: Callable[[], Awaitable[object] | object] | None = None,
+    ) -> None:
+        """Serve probes for an orchestrator, with status 200 or 503.
+
+        A shutdown closes the listeners as it begins, so most probes are refused from then on; those
+        on their way get 503. Both say that nothing more should be sent here.
+
+        Args:
+          live: The path for liveness: always 200.
+          ready: The path for readiness: 503 from the moment that a shutdown begins.
+          check: Called for each readiness probe, and awaited if need be: 503 if what it returns is
+            false. An exception is logged, and the probe gets 500.
+
+        Raises:
+          ValueError: A path is malformed, or has a route for GET.
+        """
+        self.get(live, tell_live)
+        self.get(ready, make_tell_ready(check))
 
     # Serving...
 

@@ -7,6 +7,7 @@ All of it is one task: receiving a request, its handler and the flush follow eac
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable
 from contextlib import contextmanager
 from math import inf
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ._access_log import log_response
+from ._access_log import logger as access_logger
 from ._bad_request import BadRequestError
 from ._protocol import Protocol
 from ._request import Request
@@ -64,6 +67,7 @@ class Connection:
         self._config = config
         self._stats = stats
         self._timeouts = timeouts
+        self._id = os.urandom(6).hex()
         self._requests = 0
         self._is_late = False  # the client has sent no request in time
         self._refusal: int | None = None
@@ -83,6 +87,7 @@ class Connection:
         Args:
           refusal: The status code of an answer to give instead, before any request is read.
         """
+        self._stats.connections += 1
         self._stats.open_connections += 1
         self._refusal = refusal
         try:
@@ -226,15 +231,16 @@ class Connection:
             return False
         route, request.params = self._router.find(request.method, request.raw_path)
         self._stats.requests += 1
-        self._requests += 1
         with self._response_under_way(
+            request,
             cancel_on_abort=route.cancel_on_abort,
-            close=self._requests >= self._config.max_requests,
+            close=self._requests + 1 >= self._config.max_requests,
         ) as response:
             request.body = RequestBody(
                 self._protocol,
                 transport,
                 response._send_interim,
+                self._stats,
                 self._timeouts.rate,
                 self._config.min_upload_rate,
             )
@@ -250,16 +256,21 @@ class Connection:
 
     async def _refuse(self, status: int) -> None:
         """Give an answer that serves no request, and is the last one."""
-        with self._response_under_way(cancel_on_abort=True, close=True) as response:
+        with self._response_under_way(None, cancel_on_abort=True, close=True) as response:
             answer_status(response, status)
             await response._wait_over()
 
     @contextmanager
     def _response_under_way(
-        self, *, cancel_on_abort: bool, close: bool = False
+        self, request: Request | None, *, cancel_on_abort: bool, close: bool = False
     ) -> Iterator[Response]:
         """Make the response that the transport reports to; it ends with the block at the latest."""
         self._stats.active_responses += 1
+        self._requests += 1
+        request_id = f"{self._id}-{self._requests}"
+        if request is not None:
+            request.id = request_id
+        began_at = trio.current_time() if access_logger.isEnabledFor(logging.INFO) else None
         response = Response(
             self._transport,
             self._protocol,
@@ -287,6 +298,16 @@ class Connection:
             if response.aborted and response._ends_with_connection:
                 self._transport.reset()  # a proper end would look like that of the body
                 self._client_is_lost = True
+            if response._head_started:
+                self._stats.responses[response._head.status] += 1
+            if began_at is not None:
+                log_response(
+                    response,
+                    self._protocol.request,
+                    client=self._transport.client if request is None else request.client,
+                    request_id=request_id,
+                    duration=trio.current_time() - began_at,
+                )
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True
@@ -308,17 +329,20 @@ class Connection:
             status = 500
             alone = len(failures.exceptions) == 1
             logger.error(
-                "%s %s: the handler raised an exception",
+                "%s %s: the handler raised an exception (request %s)",
                 request.method,
                 request.target,
+                request.id,
                 exc_info=failures.exceptions[0] if alone else failures,
             )
         if status is None and not response._handler_returned(may_go_on=may_go_on):
             status = 500
             logger.error(
-                "%s %s: the handler returned without an answer; an empty one is end_without_body()",
+                "%s %s: the handler returned without an answer; an empty one is end_without_body() "
+                "(request %s)",
                 request.method,
                 request.target,
+                request.id,
             )
         if status is not None:
             response._handler_failed(status)

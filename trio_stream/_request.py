@@ -28,6 +28,8 @@ class Request(Message):
     """One HTTP request: its head, its body, and who sent it.
 
     Attributes:
+      id: What the logs call it, unique over workers: twelve random hexadecimal digits for its
+        connection, and its number there: `"5f1d3c9a07be-1"`.
       method: As sent, case-sensitive (RFC 9110 section 9.1): `"GET"`.
       target: The request target as sent (RFC 9112 section 3.2): `"/caf%C3%A9?size=2"`.
       raw_path: The path in the target, not decoded: `"/caf%C3%A9"`. The target itself where that
@@ -41,6 +43,7 @@ class Request(Message):
         reading stops the client.
     """
 
+    id: str
     body: RequestBody
 
     def __init__(self, head: h11.Request, config: Config, *, client: object, scheme: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ._protocol import Protocol
     from ._stalls import StallWatch
+    from ._stats import Stats
     from ._transport import Transport
 
 
@@ -105,6 +106,7 @@ class RequestBody(BufferedBody):
         protocol: Protocol,
         transport: Transport,
         send_interim: Callable[[bytes], None],
+        stats: Stats,
         rate_watch: StallWatch,
         min_rate: float,
     ) -> None:
@@ -112,6 +114,7 @@ class RequestBody(BufferedBody):
         self._protocol = protocol
         self._transport = transport
         self._send_interim = send_interim
+        self._stats = stats
         self._rate_watch = rate_watch
         self._min_rate = min_rate
         self._pace: Pace | None = None  # until a read has to wait for the first time
@@ -122,6 +125,7 @@ class RequestBody(BufferedBody):
         data = self._protocol.receive_body()
         self._at_end = data == b""
         self._received = data or b""
+        self._stats.body_bytes_received += len(self._received)
 
     async def _wait_received(self) -> None:
         self._send_interim(self._protocol.continue_request())

@@ -65,6 +65,7 @@ class ResponseBase:
 
         self._sending = False  # somebody is in `send_chunk`...
         self._parked = False  # ...and waits there for the transport
+        self._parks = 0
         self._failed_try = False  # and the transport has not been writable since
         self._missed_writable = False
         self._plain_until = 0  # below this offset, nothing is left to check before sending a chunk
@@ -274,8 +275,12 @@ class ResponseBase:
             self._wakeup = trio.Event()
         await self._wakeup.wait()
 
-    async def _park_sending(self) -> None:
+    def _count_park(self) -> None:
+        self._parks += 1
         self._stats.parks += 1
+
+    async def _park_sending(self) -> None:
+        self._count_park()
         self._begin_turn()
         self._parked = True
         try:
@@ -395,6 +400,8 @@ class ResponseBase:
     async def _wait_over(self) -> None:
         """Wait until the response is complete or aborted; a checkpoint only if it has to wait."""
         while not self._is_over:
+            if self._outgoing.blocked:
+                self._count_park()
             await self._park()
 
     @property

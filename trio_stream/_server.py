@@ -19,6 +19,7 @@ from ._stalls import StallWatch, Timeouts
 from ._stats import Stats
 from ._tls import serve_tls
 from ._transport import open_transport, peer_address
+from ._worker_stats import told_to_workers
 
 if TYPE_CHECKING:
     import ssl
@@ -94,7 +95,7 @@ class Server:
     @property
     def is_shutting_down(self) -> bool:
         """Whether `shutdown` was called."""
-        return self._accepting.cancel_called
+        return self.stats.shutting_down
 
     def shutdown(self, *, grace: float | None = None) -> None:
         """End gracefully: accept nothing more, and close each connection as soon as it is idle.
@@ -120,6 +121,7 @@ class Server:
                 grace,
             )
         self._grace.deadline = min(self._grace.deadline, trio.current_time() + grace)
+        self.stats.shutting_down = True
         self._accepting.cancel()
         for connection in self._connections:
             connection.close_when_idle()
@@ -130,7 +132,7 @@ class Server:
         Args:
           started: Called as soon as connections are accepted.
         """
-        async with self.running():
+        async with told_to_workers(self.stats), self.running():
             with self._serving:
                 await self._serve_listeners(started)
         if self.is_shutting_down:

@@ -23,7 +23,12 @@ class Stats:
 
     open_connections: int = 0
     active_responses: int = 0
+    shutting_down: bool = False
+    connections: int = 0
     requests: int = 0
+    responses: Counter[int] = field(default_factory=Counter)
+    """Those that are over, by status; without those of which nothing was sent."""
+    body_bytes_received: int = 0
     body_bytes_sent: int = 0
     parks: int = 0
     """How often a send had to wait for its client."""

@@ -34,6 +34,7 @@ SERVERS = (
         *("chunks", "unknown", "uploads", "requests", "stalled", "vanish"),
         *_FILES,
     ),
+    _module("trio_stream, logging", "trio_stream_logged", "requests"),
     _module("nginx", "nginx", *_FILES, needs=("nginx",)),
     _module("aiohttp", "aiohttp_app", *_FILES, needs=("aiohttp",)),
     _module(

@@ -1,0 +1,170 @@
+"""What the workers of one server tell each other of what they count, through a directory.
+
+Each worker listens on a Unix socket there, and answers a connection with its statistics. When it
+ends well it leaves a file instead with what it has counted, so that no sum over workers falls.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._background import open_background
+from ._stats import AbortReason, Stats
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+DIRECTORY_VARIABLE = "TRIO_STREAM_STATS_DIRECTORY"
+
+_TIMEOUT = 1.0  # for all answers, in seconds
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """The statistics of one process.
+
+    Attributes:
+      worker: The id of the process.
+      stats: What its server has counted.
+      cpu_seconds: User and system time so far.
+      memory: Resident, in bytes.
+      is_over: It has ended, and counts on in sums only.
+    """
+
+    worker: int
+    stats: Stats
+    cpu_seconds: float
+    memory: int
+    is_over: bool = False
+
+    @classmethod
+    def of_this_process(cls, stats: Stats) -> WorkerStats:
+        """As they are now."""
+        return cls(os.getpid(), stats, time.process_time(), resident_memory())
+
+    def as_json(self, *, is_over: bool = False) -> bytes:
+        """As bytes that `from_json` reads."""
+        stats = {
+            **{field.name: getattr(self.stats, field.name) for field in fields(Stats)},
+            "aborts": {reason.name: count for reason, count in self.stats.aborts.items()},
+        }
+        value = {
+            "worker": self.worker,
+            "stats": stats,
+            "cpu_seconds": self.cpu_seconds,
+            "memory": self.memory,
+            "is_over": is_over,
+        }
+        return json.dumps(value).encode("ascii")
+
+    @classmethod
+    def from_json(cls, data: bytes) -> WorkerStats:
+        """What `as_json` has made.
+
+        Raises:
+          ValueError: It was cut off.
+        """
+        value = json.loads(data)
+        counts = value.pop("stats")
+        responses = Counter({int(code): n for code, n in counts.pop("responses").items()})
+        aborts = Counter({AbortReason[name]: n for name, n in counts.pop("aborts").items()})
+        return cls(stats=Stats(responses=responses, aborts=aborts, **counts), **value)
+
+
+def resident_memory() -> int:
+    """The resident memory of this process in bytes; 0 where Linux does not tell."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return 0
+    return int(statm.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@asynccontextmanager
+async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
+    """Tell the other workers `stats`, for the length of the block, if there is a directory for it.
+
+    Raises:
+      OSError: There can be no socket in it.
+    """
+    directory = os.environ.get(DIRECTORY_VARIABLE)
+    if not directory:
+        yield
+        return
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            # It has not waited for the answer; or there are too many open files.
+            with suppress(trio.BrokenResourceError, OSError):
+                await stream.send_all(WorkerStats.of_this_process(stats).as_json())
+
+    async def listen() -> None:
+        await trio.serve_listeners(answer, [trio.SocketListener(listener)])
+
+    # One process may have several servers, and its id be used again.
+    path = Path(directory) / f"{os.getpid()}.{secrets.token_hex(4)}"
+    listener = trio.socket.socket(trio.socket.AF_UNIX)
+    with listener:
+        await listener.bind(str(path))
+        listener.listen()
+        try:
+            async with open_background() as start_soon:
+                start_soon(listen)
+                yield
+        finally:
+            # In one step, so that nobody misses it, or counts it twice.
+            last = path.with_name(f".{path.name}")
+            with suppress(OSError):  # the directory has gone, or the disk is full
+                last.write_bytes(WorkerStats.of_this_process(stats).as_json(is_over=True))
+                last.replace(path)
+
+
+async def all_workers(stats: Stats) -> list[WorkerStats]:
+    """The statistics of all workers that answer within a second, and of those that have ended.
+
+    Args:
+      stats: What the server of this worker has counted.
+    """
+    workers = [WorkerStats.of_this_process(stats)]
+    directory = os.environ.get(DIRECTORY_VARIABLE)
+    if directory:
+        sockets, ended = await trio.to_thread.run_sync(_look_into, Path(directory))
+        workers += ended
+        with trio.move_on_after(_TIMEOUT):
+            async with trio.open_nursery() as nursery:
+                for path in sockets:
+                    nursery.start_soon(_ask, path, workers)
+    return workers
+
+
+def _look_into(directory: Path) -> tuple[list[Path], list[WorkerStats]]:
+    """The sockets of the other workers, and what those that have ended have left."""
+    sockets = []
+    ended = []
+    own = f"{os.getpid()}."
+    for path in sorted(directory.iterdir()):
+        if path.is_socket() and not path.name.startswith(own):
+            sockets.append(path)
+        elif path.is_file() and not path.name.startswith("."):
+            ended.append(WorkerStats.from_json(path.read_bytes()))
+    return sockets, ended
+
+
+async def _ask(path: Path, workers: list[WorkerStats]) -> None:
+    answer = bytearray()
+    try:
+        async with await trio.open_unix_socket(path) as stream:
+            while data := await stream.receive_some():
+                answer += data
+        workers.append(WorkerStats.from_json(bytes(answer)))
+    except (OSError, trio.BrokenResourceError, ValueError):
+        pass  # it was killed
