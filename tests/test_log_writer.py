@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import logging
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -144,3 +146,17 @@ def test_logs_go_where_they_belong(
     assert after == before
     assert read_to_end(*pipe).endswith(b" INFO somebody: hello\n")
     assert stdout.read_bytes() == b""
+
+
+def test_a_terminal_gets_lines_that_make_way_for_those_of_transfers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with open_log("off"):
+        (handler,) = [it for it in logging.getLogger().handlers if it.formatter is not None][-1:]
+        assert isinstance(handler, logging.StreamHandler)
+        assert handler.stream is terminal
+        logging.getLogger("somebody").info("hello")
+    assert terminal.getvalue().endswith(" INFO somebody: hello\n")

@@ -397,7 +397,9 @@ async def test_the_access_log_goes_to_stdout(tmp_path: Path, access_log: str, li
     async with run_python("-m", "trio_stream", str(file), *options) as it:
         await download(await it.read_port(), "/")
         it.process.terminate()
-        assert await it.wait() == (0, "")
+        status, errors = await it.wait()
+        assert status == 0
+        assert [line.rpartition(": ")[2] for line in errors.splitlines()][-1] == "shut down"
         _, _, log = (await it.read_rest()).rstrip("\n").rpartition("\n")
     if access_log == "off":
         assert "404" not in log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -46,29 +47,28 @@ def open_log(access_log: AccessLog, *, show_process: bool = False) -> Iterator[N
     """
     with ExitStack() as stack:
         process = "[%(process)d]" if show_process else ""
-        errors = logging.Formatter(_ERROR_FORMAT.format(process))
-        stack.enter_context(_logging(logging.getLogger(), logging.INFO, _STDERR, errors))
+        # Lines about transfers in a terminal make way for those of a handler of streams.
+        is_terminal = sys.stderr.isatty()
+        errors = logging.StreamHandler() if is_terminal else BackgroundHandler(_STDERR)
+        errors.setFormatter(logging.Formatter(_ERROR_FORMAT.format(process)))
+        stack.enter_context(_logging(logging.getLogger(), logging.INFO, errors))
         if access_log == "off":
             stack.enter_context(_logging(access_logger, logging.WARNING))
         else:
-            lines = CombinedFormatter() if access_log == "combined" else JSONFormatter()
-            stack.enter_context(_logging(access_logger, logging.INFO, _STDOUT, lines))
+            lines = BackgroundHandler(_STDOUT)
+            is_combined = access_log == "combined"
+            lines.setFormatter(CombinedFormatter() if is_combined else JSONFormatter())
+            stack.enter_context(_logging(access_logger, logging.INFO, lines))
         yield
 
 
 @contextmanager
 def _logging(
-    logger: logging.Logger,
-    level: int,
-    fd: int | None = None,
-    formatter: logging.Formatter | None = None,
+    logger: logging.Logger, level: int, handler: logging.Handler | None = None
 ) -> Iterator[None]:
     before = logger.level, logger.propagate
     logger.setLevel(level)
-    handler = None
-    if fd is not None:
-        handler = BackgroundHandler(fd)
-        handler.setFormatter(formatter)
+    if handler is not None:
         logger.addHandler(handler)
         logger.propagate = False
     try:
