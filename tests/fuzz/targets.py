@@ -172,8 +172,11 @@ class Connections:
             raise FindingError(stream.misuse)
         if not stream.is_closed:
             raise FindingError("the stream was left open")
-        is_stalled = case.slowness >= CONFIGS[case.config].stall_timeout
-        lost = stream.faults.happened or case.ending == "reset" or is_stalled
+        config = CONFIGS[case.config]
+        is_stalled = case.slowness >= config.stall_timeout
+        # What a stream has accepted, but not sent, is lost with a client that counts as gone.
+        has_left = case.ending == "reset" or (case.ending == "fin" and config.half_close == "abort")
+        lost = stream.faults.happened or is_stalled or has_left
         return self._check_wire(case, router, stream.wire, lost=lost)
 
     async def check_socket(self, case: Case) -> list[int]:
