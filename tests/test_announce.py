@@ -5,16 +5,13 @@ from __future__ import annotations
 import io
 import socket
 import sys
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import pytest
 
 from trio_stream import Config, Server
 from trio_stream._announce import announce, find_addresses, print_qr
 from trio_stream._routing import Router
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Probe:
@@ -51,7 +48,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> type[Probe]:
     return Probe
 
 
-def server_on(*addresses: Sequence[object]) -> Server:
+def server_on(*addresses: object) -> Server:
     server = Server(Router(), Config())
     server._addresses = list(addresses)
     return server
@@ -92,6 +89,17 @@ def test_it_prints_urls(probe: type[Probe], capsys: pytest.CaptureFixture[str]) 
         "Serving on http://127.0.0.1:8000",
         "Serving on http://192.168.0.7:8000",
         "Serving on http://[::1]:8000",
+    ]
+    assert errors == ""
+
+
+def test_it_prints_paths(capsys: pytest.CaptureFixture[str]) -> None:
+    announce(server_on("/run/http.sock", b"\0name", ("127.0.0.1", 8000)), shared="mine")
+    output, errors = capsys.readouterr()
+    assert output.splitlines() == [
+        "Serving on unix:/run/http.sock",
+        "Serving on unix:@name",
+        "Serving on http://127.0.0.1:8000",
     ]
     assert errors == ""
 

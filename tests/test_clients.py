@@ -6,8 +6,6 @@ Each is skipped where it is not installed, unless TRIO_STREAM_ALL_CLIENTS is set
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import subprocess
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ import trio
 
 from tests.clients import until
 from tests.harness import pattern, start_server
+from tests.proxies import needs, nginx, output_of
 from tests.test_examples import run_example
 from trio_stream import App, Request, Response
 
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
 
 CHUNK_SIZES = (1000, 16 * 1024, 64 * 1024, 1024 * 1024)
 TOTAL = 2_500_000
-
-REQUIRED = bool(os.environ.get("TRIO_STREAM_ALL_CLIENTS"))
-
-
-def needs(program: str) -> pytest.MarkDecorator:
-    missing = shutil.which(program) is None and not REQUIRED
-    return pytest.mark.skipif(missing, reason=f"{program} is not installed")
 
 
 def make_app() -> App:
@@ -54,14 +46,6 @@ def make_app() -> App:
     return app
 
 
-async def run(*command: str) -> bytes:
-    """What a program prints; it is killed if it takes too long."""
-    with trio.fail_after(30):
-        done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.DEVNULL)
-    stdout: bytes = done.stdout
-    return stdout
-
-
 # curl...
 
 
@@ -76,51 +60,18 @@ async def test_curl_gets_and_sends(epoll: bool, tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{server.port}"
         for size in CHUNK_SIZES:
             for version in ("--http1.1", "--http1.0"):
-                data = await run("curl", "-sSf", version, f"{url}/chunks/{size}")
+                data = await output_of("curl", "-sSf", version, f"{url}/chunks/{size}")
                 assert data == pattern(TOTAL)
         for options in (
             ("--data-binary", f"@{file}"),  # with Expect: 100-continue
             ("-X", "POST", "-T", str(file)),
             ("-X", "POST", "-H", "Transfer-Encoding: chunked", "-T", str(file)),
         ):
-            assert await run("curl", "-sSf", *options, f"{url}/hash") == digest
+            assert await output_of("curl", "-sSf", *options, f"{url}/hash") == digest
         nursery.cancel_scope.cancel()
 
 
 # nginx...
-
-
-@asynccontextmanager
-async def nginx(upstream: int, tmp_path: Path, *, buffering: bool) -> AsyncIterator[str]:
-    """A proxy in front of the port `upstream`, on a Unix socket: its path."""
-    path = tmp_path / "socket"
-    config = tmp_path / "nginx.conf"
-    temporary = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    config.write_text(f"""
-        daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;
-        events {{}}
-        http {{
-            {temporary} access_log off; client_max_body_size 0;
-            server {{
-                listen unix:{path};
-                location / {{
-                    proxy_pass http://127.0.0.1:{upstream};
-                    proxy_http_version 1.1;
-                    proxy_buffering {"on" if buffering else "off"};
-                    proxy_request_buffering {"on" if buffering else "off"};
-                }}
-            }}
-        }}""")
-    async with trio.open_nursery() as nursery:
-        command = ["nginx", "-c", str(config), "-e", str(tmp_path / "error.log")]
-        nursery.start_soon(trio.run_process, command)
-        with trio.fail_after(10):
-            await until((tmp_path / "pid").exists)  # written when it listens
-        yield str(path)
-        nursery.cancel_scope.cancel()
 
 
 @needs("nginx")
@@ -132,13 +83,26 @@ async def test_nginx_passes_both_directions_on(buffering: bool, tmp_path: Path) 
     digest = hashlib.sha256(pattern(TOTAL)).hexdigest().encode()
     async with trio.open_nursery() as nursery:
         server = await start_server(nursery, make_app())
-        async with nginx(server.port, tmp_path, buffering=buffering) as path:
-            curl = ("curl", "-sSf", "--unix-socket", path)
+        path = tmp_path / "socket"
+        switch = "on" if buffering else "off"
+        config = f"""
+            client_max_body_size 0;
+            server {{
+                listen unix:{path};
+                location / {{
+                    proxy_pass http://127.0.0.1:{server.port};
+                    proxy_http_version 1.1;
+                    proxy_buffering {switch};
+                    proxy_request_buffering {switch};
+                }}
+            }}"""
+        async with nginx(tmp_path, config):
+            curl = ("curl", "-sSf", "--unix-socket", str(path))
             for size in CHUNK_SIZES:
-                assert await run(*curl, f"http://x/chunks/{size}") == pattern(TOTAL)
+                assert await output_of(*curl, f"http://x/chunks/{size}") == pattern(TOTAL)
             for chunked in ((), ("-H", "Transfer-Encoding: chunked")):
                 upload = ("-X", "POST", "-T", str(file), *chunked)
-                assert await run(*curl, *upload, "http://x/hash") == digest
+                assert await output_of(*curl, *upload, "http://x/hash") == digest
         nursery.cancel_scope.cancel()
 
 

@@ -111,7 +111,6 @@ def test_config_takes_nothing_else() -> None:
         ("max_discarded_body", 2**40),
         ("half_close", "abort"),
         ("half_close", "serve"),
-        ("proxy_protocol", True),
         ("trusted_proxies", ("127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8", "unix")),
     ],
 )
@@ -162,6 +161,13 @@ def test_value(name: str, value: object) -> None:
             ("trusted_proxies", (value,), 'trusted_proxies must be addresses, networks or "unix": ')
             for value in ("", "localhost", "10.0.0.1/8", "127.0.0.1:80", "Unix")
         ),
+        ("trusted_proxies", "::1", "{name} must be a tuple, not {value!r}"),
+        ("trusted_proxies", ["::1"], "{name} must be a tuple, not {value!r}"),
+        (
+            "proxy_protocol",
+            True,
+            "{name} needs trusted_proxies: it closes all other connections",
+        ),
         *(
             ("half_close", value, '{name} must be "abort" or "serve", not {value!r}')
             for value in ("", "Abort", "ignore", None, True, 0)
@@ -169,7 +175,7 @@ def test_value(name: str, value: object) -> None:
     ],
 )
 def test_value_that_can_not_work(name: str, value: object, message: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises((ValueError, TypeError)) as error:
         make_config(name, value)
     assert str(error.value).startswith(message.format(name=name, value=value))
     if not message.endswith(" "):

@@ -227,8 +227,8 @@ def test_imports_are_found() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("_conditions", "_config", "_head", "_media", "_protocol", "_ranges", "_request"),
-        *("_routing", "_stats", "_wording"),
+        *("_addresses", "_conditions", "_config", "_forwarded", "_head", "_media", "_protocol"),
+        *("_proxy_protocol", "_ranges", "_request", "_routing", "_stats", "_wording"),
     ],
 )
 def test_part_without_io_knows_no_trio(name: str) -> None:

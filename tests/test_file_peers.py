@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import h11
 import trio
 
-from tests.clients import until
 from tests.files import Answered, ask, make_file, sent_parts
 from tests.harness import get, pattern
 from tests.preconditions import MODIFIED, SIZE, Asked, all_asked
-from tests.test_clients import needs
+from tests.proxies import needs, nginx
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -78,31 +76,6 @@ DIFFERENCES = {
 }
 
 
-@asynccontextmanager
-async def nginx(folder: Path, tmp_path: Path) -> AsyncIterator[str]:
-    """Have one serve `folder`, on a Unix socket: its path."""
-    path = tmp_path / "socket"
-    config = tmp_path / "nginx.conf"
-    temporary = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    config.write_text(f"""
-        daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;
-        events {{}}
-        http {{
-            {temporary} access_log off; root {folder};
-            server {{ listen unix:{path}; }}
-        }}""")
-    async with trio.open_nursery() as nursery:
-        command = ["nginx", "-c", str(config), "-e", str(tmp_path / "error.log")]
-        nursery.start_soon(trio.run_process, command)
-        with trio.fail_after(10):
-            await until((tmp_path / "pid").exists)  # written when it listens
-        yield str(path)
-        nursery.cancel_scope.cancel()
-
-
 async def ask_peer(path: str, headers: Sequence[tuple[str, str]], *, method: str) -> Answered:
     """What a server answers to a request for the file, on a connection of its own."""
     lines = (f"{name}: {value}" for name, value in headers)
@@ -152,7 +125,8 @@ async def test_nginx_answers_the_same(tmp_path: Path) -> None:
     reasons = Counter[str]()
     agreed = 0
     with trio.fail_after(30):
-        async with nginx(folder, tmp_path) as peer:
+        peer = str(tmp_path / "socket")
+        async with nginx(tmp_path, f"root {folder}; server {{ listen unix:{peer}; }}"):
             our_etag = ask(path).fields["ETag"]
             their_etag = (await ask_peer(peer, [], method="GET")).fields["ETag"]
             for asked in requests():

@@ -35,8 +35,8 @@ SAYS_WHERE = """
 from trio_stream import App
 
 class Recorder(App):
-    def run(self, *, host, port, announce):
-        print(f"{host} {port}")
+    def run(self, *, host, port, announce, **others):
+        print(f"{', '.join(host)} {port}")
 
 app = Recorder()
 """
@@ -102,6 +102,12 @@ async def run_python(*args: str, env: dict[str, str] | None = None) -> AsyncIter
     finally:
         await process.stdin.aclose()
         await program.aclose()
+
+
+async def run_and_wait(*args: str) -> tuple[int, str]:
+    """`run_python`, to its end: its exit status, and its stderr."""
+    async with run_python(*args) as program:
+        return await program.wait()
 
 
 @asynccontextmanager
@@ -274,11 +280,11 @@ def test_a_target_is_found(
 def test_every_example_is_found_and_listed(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs: list[tuple[str, int]] = []
+    runs: list[tuple[list[str], int]] = []
     monkeypatch.chdir(CHECKOUT)
-    monkeypatch.setattr(App, "run", lambda app, *, host, port, announce: runs.append((host, port)))
+    monkeypatch.setattr(App, "run", lambda app, *, host, port, **_: runs.append((host, port)))
     assert main([path.stem, "--port", "0"]) == 0
-    assert runs == [("127.0.0.1", 0)]
+    assert runs == [(["127.0.0.1"], 0)]
     assert main(["--list"]) == 0
     first_line = path.read_text().splitlines()[0].strip('"')
     listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
@@ -486,6 +492,20 @@ FILES = {
         # Reserved for documentation, so no machine has it: RFC 5737.
         ("hello --host 192.0.2.1", "can't serve on '192.0.2.1', port 8000: "),
         ("hello --host a..b", "can't serve on 'a..b', port 8000: "),
+        ("hello --host a..b --host b --port 7", "can't serve on 'a..b', 'b', port 7: "),
+        ("--host a:65536", "65536 is no port, which is a number from 0 to 65535: 'a:65536'"),
+        ("--unix-mode 888", "'888' is no mode, which is octal, such as 660"),
+        ("--unix-mode 7777", "'7777' is no mode"),
+        ("--fd x", "'x' is no descriptor, which is a number such as 3"),
+        ("--fd -1", "argument --fd: "),
+        ("--unix a --port 0", "--unix and --fd can't be combined with --host and --port: choose"),
+        ("--fd 3 --host ::1", "--unix and --fd can't be combined with --host and --port: choose"),
+        (
+            "hello --unix empty.py",
+            "'empty.py': there is a file, and it is no socket; remove it, or",
+        ),
+        ("hello --unix no/file", "'no/file': No such file or directory; choose another --unix, in"),
+        ("hello --fd 9998 --fd 9999", "can't serve on descriptor 9998, 9999: Bad file descriptor;"),
     ],
 )
 def test_a_usage_error_is_one_line(
@@ -513,6 +533,88 @@ async def test_a_port_in_use_is_a_usage_error() -> None:
         rf"trio-stream: can't serve on '127.0.0.1', port {port}: .*; end the program .*\n",
         errors,
     )
+
+
+@pytest.mark.parametrize(
+    ("args", "where", "url"),
+    [
+        ("", {"host": ["127.0.0.1"], "port": 8000}, "http://127.0.0.1:8000"),
+        ("--port 0", {"port": 0}, "http://127.0.0.1:PORT"),
+        (
+            "--host ::1 --bind a:7 --port 80",
+            {"host": ["::1", "a:7"], "port": 80},
+            "http://[::1]:80",
+        ),
+        ("--host a:7", {"host": ["a:7"], "port": 8000}, "http://a:7"),
+        ("--fd 3 --fd 4", {"fds": [3, 4], "unix": None}, "http://ADDRESS"),
+        (
+            "--unix a --fd 5",
+            {"unix": "a", "unix_mode": 0o660, "fds": [5]},
+            "--unix-socket a http://",
+        ),
+        ("--unix a --unix-mode 0600", {"unix": "a", "unix_mode": 0o600}, "--unix-socket a http://"),
+    ],
+)
+def test_options_say_where_it_serves(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: str,
+    where: dict[str, object],
+    url: str,
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr(App, "run", lambda _, **options: given.update(options))
+    assert main(args.split()) == 0
+    assert given.items() >= where.items()
+    assert f"song.wav {url}" in capsys.readouterr().out
+
+
+async def test_it_serves_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    async with run_python("-m", "trio_stream", "--unix", str(path)) as program:
+        await program.read_until(
+            f"curl .* --unix-socket {path} http://localhost/song.wav(?s:.*)Serving on unix:{path}"
+        )
+        async with await trio.open_unix_socket(path):
+            status, errors = await run_and_wait("-m", "trio_stream", "--unix", str(path))
+        program.process.send_signal(signal.SIGTERM)
+        assert await program.wait() == (0, "")
+    assert status == 2
+    assert "Address already in use; end the server that uses it, or choose another" in errors
+    assert not path.exists()
+
+
+# As a program that systemd starts, or another one.
+STARTED_WITH_SOCKETS = """
+import os, socket, sys
+from trio_stream.__main__ import main
+
+given = socket.create_server(("127.0.0.1", 0))
+os.dup2(given.fileno(), 3)
+os.environ |= {env!r} | {{"LISTEN_PID": str(os.getpid())}}
+sys.exit(main({args!r}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "args"),
+    [
+        ({"LISTEN_FDS": "1"}, ["hello"]),
+        ({"LISTEN_FDS": "1"}, ["hello", "--fd", "3"]),
+        ({}, ["hello", "--fd", "3"]),
+        ({}, ["--fd", "3"]),
+    ],
+)
+async def test_it_serves_sockets_that_were_opened_for_it(
+    env: dict[str, str], args: list[str]
+) -> None:
+    async with run_python("-c", STARTED_WITH_SOCKETS.format(env=env, args=args)) as program:
+        async with await trio.open_tcp_stream("127.0.0.1", await program.read_port()):
+            program.process.send_signal(signal.SIGTERM)
+            status, _ = await program.wait()
+        output = await program.read_rest()
+    assert status == 0
+    assert output.count("Serving on") == 1
 
 
 def test_a_qr_code_needs_a_library(

@@ -9,7 +9,9 @@
 #     _live         transfers as lines in a terminal
 #     _transfer     what is told of a response that sends a file
 #     _app          routes, serve, run
-#     _server       listeners, what connections share, shutdown
+#     _listeners    where it listens
+#     _server       what connections share, shutdown
+#     _proxied      connections that begin with the PROXY protocol
 #     _connection   one transport and one protocol: the cycle of requests and responses
 #     _static       a folder as a part of an app
 #     _listing      _file_page    a folder and a file as pages
@@ -26,6 +28,8 @@
 #     _tree         a folder, and what may be seen of it
 #     _file         a regular file, and what can be read of it without waiting
 #     _conditions   _ranges       _media    _wording    versions, parts, types, names of files
+#     _forwarded    _proxy_protocol             who the client is, as proxies tell
+#     _addresses                  addresses, and whom to trust
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
 #     _config       _stats        _background
 

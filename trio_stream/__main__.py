@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import re
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -12,6 +13,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__, _demo
 from ._announce import HAVE_QR, announce
+from ._listeners import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_UNIX_MODE,
+    describe_address,
+    split_host,
+)
 from ._share import Share
 from ._targets import UsageError, find_app, list_examples
 
@@ -28,6 +36,12 @@ ADVICE = {
     errno.EADDRNOTAVAIL: "choose a --host of this machine (0.0.0.0: all its addresses)",
 }
 OTHER_ADVICE = "choose another --host, such as 127.0.0.1"
+UNIX_ADVICE = {
+    errno.EADDRINUSE: "end the server that uses it, or choose another --unix",
+    errno.EEXIST: "remove it, or choose another --unix",
+}
+OTHER_UNIX_ADVICE = "choose another --unix, in a directory that is there and that you can write to"
+FD_ADVICE = "--fd takes a descriptor that the program before this one has left open"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -43,14 +57,12 @@ def main(args: Sequence[str] | None = None) -> int:
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         if options.target is None:
-            host = f"[{options.host}]" if ":" in options.host else options.host
-            where = f"http://{host}:{options.port or 'PORT'}"
             print("The demo: open the address below in a browser, or try")
-            print(f"  curl --limit-rate 500k --output song.wav {where}/song.wav")
+            print(f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav")
         is_demo = options.target is None
         with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
             shared = app.name if isinstance(app, Share) else None
-            serve(app, options.host, options.port, partial(announce, shared=shared, qr=options.qr))
+            serve(app, options, partial(announce, shared=shared, qr=options.qr))
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
@@ -82,14 +94,35 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host",
         "--bind",
-        default="127.0.0.1",
-        help="the name or address to listen on (%(default)s); 0.0.0.0 lets other machines in",
+        metavar="HOST[:PORT]",
+        type=_host,
+        action="append",
+        help=f"a name or address to listen on ({DEFAULT_HOST}); can be repeated. 0.0.0.0 lets "
+        "other machines in",
     )
     parser.add_argument(
         "--port",
         type=_port,
-        default=8000,
-        help="the port to listen on (%(default)s); 0 picks a free one and prints it",
+        help=f"the port to listen on ({DEFAULT_PORT}); 0 picks a free one and prints it",
+    )
+    parser.add_argument(
+        "--unix", metavar="PATH", help="a Unix socket to listen on, instead of --host and --port"
+    )
+    parser.add_argument(
+        "--unix-mode",
+        metavar="MODE",
+        type=_mode,
+        default=DEFAULT_UNIX_MODE,
+        help=f"the permissions of that socket ({DEFAULT_UNIX_MODE:o})",
+    )
+    parser.add_argument(
+        "--fd",
+        metavar="N",
+        type=_descriptor,
+        action="append",
+        default=[],
+        help="the descriptor of a listening socket, instead of --host and --port; can be repeated. "
+        "Those that systemd passes (LISTEN_FDS) need no option",
     )
     parser.add_argument(
         "--qr", action="store_true", help="print the address as a QR code, for a phone"
@@ -102,10 +135,20 @@ def check_options(options: argparse.Namespace) -> None:
     """Check what no option can tell alone.
 
     Raises:
-      UsageError: Something is missing.
+      UsageError: Something is missing, or contradicts the rest.
     """
     if options.qr and not HAVE_QR:
         raise UsageError("--qr needs a library: pip install 'trio-stream[share]'")
+    if (options.unix is not None or options.fd) and (options.host or options.port is not None):
+        raise UsageError("--unix and --fd can't be combined with --host and --port: choose")
+
+
+def _host(text: str) -> str:
+    try:
+        split_host(text, DEFAULT_PORT)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    return text
 
 
 def _port(text: str) -> int:
@@ -114,18 +157,58 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def serve(app: App, host: str, port: int, announce: Callable[[Server], object]) -> None:
+def _mode(text: str) -> int:
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no mode, which is octal, such as 660")
+    return int(text, 8)
+
+
+def _descriptor(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no descriptor, which is a number such as 3")
+    return int(text)
+
+
+def _demo_url(options: argparse.Namespace) -> str:
+    if options.unix is not None:
+        return f"--unix-socket {options.unix} http://localhost"
+    if options.fd:
+        return "http://ADDRESS"
+    port = DEFAULT_PORT if options.port is None else options.port
+    host, port = split_host((options.host or [DEFAULT_HOST])[0], port)
+    return describe_address((host, port or "PORT"))
+
+
+def serve(app: App, options: argparse.Namespace, announce: Callable[[Server], object]) -> None:
     """`App.run`.
 
     Raises:
       UsageError: The address is not to be had.
     """
+    hosts = options.host or [DEFAULT_HOST]
+    port = DEFAULT_PORT if options.port is None else options.port
     try:
-        app.run(host=host, port=port, announce=announce)
+        app.run(
+            host=hosts,
+            port=port,
+            unix=options.unix,
+            unix_mode=options.unix_mode,
+            fds=options.fd,
+            announce=announce,
+        )
     except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
+        number = getattr(exc, "errno", None) or 0
         reason = getattr(exc, "strerror", None) or str(exc)
-        advice = ADVICE.get(getattr(exc, "errno", None) or 0, OTHER_ADVICE)
-        raise UsageError(f"can't serve on {host!r}, port {port}: {reason}; {advice}") from exc
+        if options.unix is not None:
+            where = repr(options.unix)
+            advice = UNIX_ADVICE.get(number, OTHER_UNIX_ADVICE)
+        elif options.fd:
+            where = f"descriptor {', '.join(map(str, options.fd))}"
+            advice = FD_ADVICE
+        else:
+            where = f"{', '.join(map(repr, hosts))}, port {port}"
+            advice = ADVICE.get(number, OTHER_ADVICE)
+        raise UsageError(f"can't serve on {where}: {reason}; {advice}") from exc
 
 
 if __name__ == "__main__":

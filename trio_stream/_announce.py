@@ -13,6 +13,8 @@ try:
 except ImportError:
     segno = None  # type: ignore[assignment]
 
+from ._listeners import describe_address
+
 if TYPE_CHECKING:
     from ._server import Server
 
@@ -30,17 +32,20 @@ def announce(server: Server, *, shared: str | None = None, qr: bool = False) -> 
       shared: What is served, if it is not an app but a file or folder.
       qr: Whether to print the best address as a QR code, too.
     """
-    found = [address for bound in server.addresses for address in find_addresses(*bound[:2])]
-    for host, port in found:
-        print(f"Serving on {_url(host, port)}")
+    found: list[object] = []
+    for bound in server.addresses:
+        addresses = find_addresses(*bound[:2]) if isinstance(bound, tuple) else [bound]
+        for address in addresses:
+            print(f"Serving on {describe_address(address)}")
+        found += addresses
     if qr:
         # The best one is what the phone can use that takes a picture of it.
-        host, port = min(found, key=lambda address: is_loopback(address[0]))
-        print_qr(_url(host, port))
-        if is_loopback(host):
+        best = min(found, key=is_local)
+        print_qr(describe_address(best))
+        if is_local(best):
             print("Only this machine can use it. --host 0.0.0.0 lets others in.")
     sys.stdout.flush()
-    is_public = not all(is_loopback(bound[0]) for bound in server.addresses)
+    is_public = not all(map(is_local, server.addresses))
     if shared is not None and is_public:
         print(
             f"Warning: whoever can reach this machine can read {shared!r}. There is no password.",
@@ -65,16 +70,12 @@ def find_addresses(host: str, port: int) -> list[tuple[str, int]]:
     return [(host, port) for host in hosts]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can use an address."""
-    return ipaddress.ip_address(host).is_loopback
+def is_local(address: object) -> bool:
+    """Whether only this machine can use the address of a socket."""
+    return not isinstance(address, tuple) or ipaddress.ip_address(address[0]).is_loopback
 
 
 def print_qr(url: str) -> None:
     """Print a URL as a QR code, in the characters that stdout has."""
     is_unicode = sys.stdout.encoding.lower().startswith("utf")
     segno.make(url, error="m", micro=False).terminal(border=2, compact=is_unicode)
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

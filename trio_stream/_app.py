@@ -10,14 +10,23 @@ from trio_util import move_on_when
 
 from ._config import Config
 from ._file_answer import FileOptions
+from ._listeners import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_UNIX_MODE,
+    Listen,
+    describe_address,
+    open_listeners,
+    take_systemd_fds,
+)
 from ._listing import listing_page
 from ._routing import ANY, Handler, Router
-from ._server import Server, open_listeners
+from ._server import Server
 from ._static import StaticFiles
 from ._tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ._file import StrPath
 
@@ -227,8 +236,11 @@ class App:
     async def serve(
         self,
         *,
-        host: str | None = "127.0.0.1",
-        port: int = 8000,
+        host: str | Sequence[str] | None = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        unix: StrPath | None = None,
+        unix_mode: int = DEFAULT_UNIX_MODE,
+        fds: Sequence[int] = (),
         task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until cancelled, or until `Server.shutdown`.
@@ -236,15 +248,23 @@ class App:
         With `await nursery.start(app.serve)` it returns a `Server` once all listeners are bound.
 
         Args:
-          host: The name or address to listen on; `None` for all interfaces.
+          host: The name or address to listen on, or several; each may have its own port, as in
+            `"127.0.0.1:8080"` or `"[::1]:8080"`. `None` for all interfaces, of IPv4 and IPv6.
           port: 0 for a free one, which `Server.port` then tells.
+          unix: The path of a Unix socket to listen on, instead of `host`. What a server that died
+            has left there is replaced; at the end it is removed, if it is still the same.
+          unix_mode: The permissions of that socket.
+          fds: Descriptors of listening sockets (TCP or Unix) to serve instead of `host`. They are
+            taken over, so they are closed at the end; the path of a Unix socket stays.
           task_status: For `nursery.start`.
 
         Raises:
-          OSError: The address is not to be had.
+          OSError: The address is not to be had, or a descriptor is no listening socket.
+          ValueError: There is no host, or a port is none.
         """
-        listeners = await open_listeners(host, port)
-        await Server(self._router, self.config, listeners).serve(task_status)
+        listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
+        async with open_listeners(listen) as listeners:
+            await Server(self._router, self.config, listeners).serve(task_status)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it."""
@@ -255,35 +275,44 @@ class App:
     def run(
         self,
         *,
-        host: str | None = "127.0.0.1",
-        port: int = 8000,
+        host: str | Sequence[str] | None = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        unix: StrPath | None = None,
+        unix_mode: int = DEFAULT_UNIX_MODE,
+        fds: Sequence[int] = (),
         announce: Callable[[Server], object] | None = None,
     ) -> None:
         """Serve from a script, until Ctrl-C or SIGTERM: `trio.run` around `serve`.
 
         Args:
-          host: The name or address to listen on; `None` for all interfaces.
+          host: The name or address to listen on, or several, as `serve` takes them.
           port: 0 for a free one.
+          unix: The path of a Unix socket to listen on, instead of `host`.
+          unix_mode: The permissions of that socket.
+          fds: Descriptors of listening sockets to serve instead of `host`. Those that systemd
+            passes to this process (`LISTEN_FDS`) are added.
           announce: Called with the `Server` once all listeners are bound. Without it, where it
             serves is printed on stdout.
 
         Raises:
-          OSError: The address is not to be had.
+          OSError: The address is not to be had, or a descriptor is no listening socket.
+          ValueError: There is no host, or a port is none.
         """
-        trio.run(self._serve_until_signal, host, port, announce or _print_addresses)
+        fds = [*fds, *take_systemd_fds()]
+        listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
+        trio.run(self._serve_until_signal, listen, announce or _print_addresses)
 
     async def _serve_until_signal(
-        self, host: str | None, port: int, announce: Callable[[Server], object]
+        self, listen: Listen, announce: Callable[[Server], object]
     ) -> None:
-        listeners = await open_listeners(host, port)
-        server = Server(self._router, self.config, listeners)
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            announce(server)
-            async with move_on_when(signals.__anext__):
-                await server.serve()
+        async with open_listeners(listen) as listeners:
+            server = Server(self._router, self.config, listeners)
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                announce(server)
+                async with move_on_when(signals.__anext__):
+                    await server.serve()
 
 
 def _print_addresses(server: Server) -> None:
     for address in server.addresses:
-        name = f"[{address[0]}]" if ":" in address[0] else address[0]
-        print(f"Serving on http://{name}:{address[1]}", flush=True)
+        print(f"Serving on {describe_address(address)}", flush=True)

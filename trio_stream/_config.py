@@ -25,6 +25,7 @@ class Config:
 
     Raises:
       ValueError: A field has a value that can't work; the message names it.
+      TypeError: `trusted_proxies` is no tuple.
     """
 
     stall_timeout: float = 60.0
@@ -144,12 +145,16 @@ class Config:
     `SHUTDOWN`. Less than the 30 seconds after which Kubernetes and others kill."""
 
     proxy_protocol: bool = False
-    """Whether connections of `trusted_proxies` begin with the PROXY protocol, version 1 or 2; one
-    that does not is closed."""
+    """Whether connections begin with the PROXY protocol, version 1 or 2; one that does not, or is
+    of nobody in `trusted_proxies`, is closed."""
 
     trusted_proxies: tuple[str, ...] = ()
     """Addresses, networks (`"10.0.0.0/8"`), or `"unix"` for Unix sockets, that are believed about
-    who the client is: by the PROXY protocol, `Forwarded` or `X-Forwarded-*`."""
+    who the client is: by the PROXY protocol, `Forwarded` or `X-Forwarded-*`.
+
+    They must set, or remove, each of these fields that a client sends. With the PROXY protocol, the
+    fields are believed if the address that it tells is one of these.
+    """
 
     linger_timeout: float = 2.0
     """How long a connection that we close waits for the client to close as well (RFC 9112 section
@@ -197,6 +202,12 @@ class Config:
                 raise ValueError(
                     f"{name} must be more than 0 seconds, or math.inf for no limit, not {seconds!r}"
                 )
+        if not isinstance(self.trusted_proxies, tuple):
+            raise TypeError(f"trusted_proxies must be a tuple, not {self.trusted_proxies!r}")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError(
+                "proxy_protocol needs trusted_proxies: it closes all other connections"
+            )
         for proxy in self.trusted_proxies:
             if proxy != "unix":
                 try:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from ._forms import FormFile, Parts, read_form
+from ._forwarded import Origin, find_origin
 from ._message import Message, decode_fields
 from ._protocol import BadRequestError, split_target
 
@@ -33,8 +34,6 @@ class Request(Message):
         segment).
       params: What the parts of the route's pattern matched, decoded: `{"id": "7"}` for
         `/users/:id`, and under `"*"` the tail of a wildcard.
-      client: The peer's address, as `socket.getpeername` gives it; `None` if the stream has none.
-      scheme: `"http"` or `"https"`.
       body: What has not been read of the body, as it comes: `async for data in req.body`. Not
         reading stops the client.
 
@@ -52,11 +51,36 @@ class Request(Message):
         self.target = head.target.decode("ascii")
         self.raw_path, self._raw_query = split_target(self.method, self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
-        self.client = client
-        self.scheme = scheme
+        self._peer = client, scheme
+        self._trusted_proxies = config.trusted_proxies
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
+
+    @property
+    def client(self) -> object:
+        """The client's address, as `socket.getpeername` gives it; `None` if the stream has none.
+
+        That is the peer's, unless the peer is one of `Config.trusted_proxies` and tells another one
+        in `Forwarded` (RFC 7239) or `X-Forwarded-For`. What others say there is ignored, and what
+        is malformed. A port that is not told is 0.
+        """
+        return self._origin.client
+
+    @property
+    def scheme(self) -> str:
+        """`"http"` or `"https"`: that of the connection, or what a trusted proxy says it was.
+
+        In `Forwarded` or `X-Forwarded-Proto`.
+        """
+        return self._origin.scheme
+
+    @cached_property
+    def _origin(self) -> Origin:
+        peer = Origin(*self._peer)
+        if not self._trusted_proxies:
+            return peer
+        return find_origin(self.headers, peer, self._trusted_proxies)
 
     @property
     def http_version(self) -> str:

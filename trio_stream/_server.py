@@ -10,10 +10,12 @@ import trio
 
 from ._background import open_background
 from ._connection import Connection
+from ._proxied import receive_client
+from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._stalls import StallWatch
 from ._stats import Stats
-from ._transport import open_transport
+from ._transport import open_transport, peer_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -55,9 +57,16 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port of its first listener."""
-        port: int = self._addresses[0][1]
-        return port
+        """The port of its first listener on TCP.
+
+        Raises:
+          LookupError: It has none.
+        """
+        for address in self._addresses:
+            if isinstance(address, tuple):
+                port: int = address[1]
+                return port
+        raise LookupError(f"a server on {self._addresses} has no port")
 
     def shutdown(self) -> None:
         """End gracefully: accept nothing more, and close each connection as soon as it is idle.
@@ -77,15 +86,35 @@ class Server:
             task_status.started(self)
             with self._accepting:
                 await trio.serve_listeners(
-                    self.serve_stream, list(self._listeners), handler_nursery=nursery
+                    self._serve_accepted, list(self._listeners), handler_nursery=nursery
                 )
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection to its end, and close `stream`. The server must be `running`."""
+    async def _serve_accepted(self, stream: trio.SocketStream) -> None:
+        client = None
+        if self._config.proxy_protocol:
+            try:
+                client = await receive_client(stream, self._config)
+            except (ProxyProtocolError, trio.BrokenResourceError) as exc:
+                logger.debug("%s: closed without an answer: %s", peer_address(stream), exc)
+                return
+            finally:
+                if client is None:
+                    await trio.aclose_forcefully(stream)
+        await self.serve_stream(stream, client=client)
+
+    async def serve_stream(self, stream: trio.abc.Stream, *, client: object = None) -> None:
+        """Serve one connection to its end, and close `stream`. The server must be `running`.
+
+        Args:
+          stream: The connection.
+          client: Who it comes from, if that is not whom `stream` is connected to.
+        """
         try:
             async with open_transport(
                 stream, self._config, self._stalls, self._watcher
             ) as transport:
+                if client is not None:
+                    transport.client = client
                 await self.serve_transport(transport)
         except* (
             Exception
@@ -111,16 +140,3 @@ class Server:
                 if self._watcher is not None:
                     start_soon(self._watcher.run)
                 yield
-
-
-async def open_listeners(host: str | None, port: int) -> Sequence[trio.SocketListener]:
-    """Listen on TCP.
-
-    Args:
-      host: A name or an address; `None` for all interfaces.
-      port: 0 for a free one.
-
-    Raises:
-      OSError: The address is not to be had; the message says which.
-    """
-    return await trio.open_tcp_listeners(port, host=host)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ._file import OpenFile, StrPath
+    from ._listeners import Listen
     from ._request import Request
     from ._response import Response
     from ._server import Server
@@ -66,11 +67,11 @@ class Share(App):
         self.get("/*", self._serve)
 
     async def _serve_until_signal(
-        self, host: str | None, port: int, announce: Callable[[Server], object]
+        self, listen: Listen, announce: Callable[[Server], object]
     ) -> None:
         async with open_background() as start_soon:
             start_soon(self.transfers.show)
-            await super()._serve_until_signal(host, port, announce)
+            await super()._serve_until_signal(listen, announce)
 
     # Answers...
 

@@ -234,7 +234,7 @@ class SocketTransport(Transport):
         stalls: StallWatch,
         watcher: ReadinessWatcher,
     ) -> None:
-        super().__init__(config, stalls, client=_peer_address(stream))
+        super().__init__(config, stalls, client=peer_address(stream))
         self._stream = stream
         self._fd = stream.socket.fileno()
         self._watcher = watcher
@@ -331,7 +331,7 @@ class StreamTransport(Transport):
         super().__init__(
             config,
             stalls,
-            client=_peer_address(stream),
+            client=peer_address(stream),
             scheme="https" if isinstance(stream, trio.SSLStream) else "http",
         )
         self._stream = stream
@@ -487,13 +487,26 @@ def _socket_below(stream: trio.abc.Stream) -> trio.SocketStream | None:
     return stream if isinstance(stream, trio.SocketStream) else None
 
 
-def _peer_address(stream: trio.abc.Stream) -> object:
+def peer_address(stream: trio.abc.Stream) -> object:
+    """The peer's address, as `socket.getpeername` gives it; `None` if it has none."""
     if (below := _socket_below(stream)) is None:
         return None
     try:
         return below.socket.getpeername()
     except OSError:  # it has gone already
         return None
+
+
+async def peek_some(stream: trio.SocketStream) -> bytes:
+    """Wait for bytes of the peer, and leave them in the socket; `b""` after its last.
+
+    Raises:
+      trio.BrokenResourceError: The connection was reset.
+    """
+    try:
+        return await stream.socket.recv(READ_SIZE, socket.MSG_PEEK)
+    except OSError as exc:
+        raise trio.BrokenResourceError(f"receiving failed: {exc}") from exc
 
 
 def _reset_on_close(stream: trio.abc.Stream) -> None:

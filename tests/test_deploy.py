@@ -1,0 +1,212 @@
+"""The configurations in examples/deploy, with the proxies of Debian in front of a server.
+
+Each is skipped where its program is not installed, unless TRIO_STREAM_ALL_CLIENTS is set, as CI
+does.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+import trio
+
+from tests.clients import until
+from tests.harness import connect, get
+from tests.proxies import haproxy, needs, nginx
+from trio_stream import AbortReason, App, Config, Request, Response, Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+FOLDER = Path(__file__).parent.parent / "examples/deploy"
+SOCKET = "/run/trio-stream/http.sock"
+TIMEOUT = 20  # a guard against hanging, no expectation
+
+PROXIES = [
+    pytest.param("nginx", marks=needs("nginx")),
+    pytest.param("haproxy", marks=needs("haproxy")),
+]
+
+
+class Deployed(NamedTuple):
+    """A server behind a proxy, which listens on `port` of 127.0.0.1."""
+
+    server: Server
+    port: int
+
+
+@asynccontextmanager
+async def behind(proxy: str, app: App, tmp_path: Path) -> AsyncIterator[Deployed]:
+    """Serve `app` behind a proxy that is configured as in the example, but for where it listens."""
+    unix = tmp_path / "http.sock"
+    with trio.fail_after(TIMEOUT), socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(lambda **kw: app.serve(unix=unix, **kw))
+            async with run_proxy(proxy, listener, unix, tmp_path):
+                yield Deployed(server, port)
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def run_proxy(
+    proxy: str, listener: socket.socket, unix: Path, tmp_path: Path
+) -> AsyncIterator[None]:
+    port = listener.getsockname()[1]
+    if proxy == "nginx":
+        config = replace((FOLDER / "nginx.conf").read_text(), SOCKET, str(unix))
+        config = replace(config, "listen 80;", f"listen 127.0.0.1:{port};")
+        http = re.search(r"^http \{\n(.*)^\}\n\Z", config, re.MULTILINE | re.DOTALL)
+        assert http is not None
+        async with nginx(tmp_path, http[1], listener=listener):
+            yield
+    else:
+        config = replace((FOLDER / "haproxy.cfg").read_text(), SOCKET, str(unix))
+        config = replace(config, "maxconn 20000", "maxconn 100")
+        config = replace(config, "bind :80", f"bind fd@{listener.fileno()}")
+        async with haproxy(tmp_path, config, listener=listener):
+            yield
+
+
+def replace(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+def config_for(proxy: str) -> Config:
+    return Config(trusted_proxies=("unix",), proxy_protocol=proxy == "haproxy")
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_chunk_arrives_when_it_is_sent(proxy: str, tmp_path: Path) -> None:
+    app = App(config=config_for(proxy))
+    go_on = trio.Event()
+
+    @app.get("/")
+    async def answer(res: Response, _: Request) -> None:
+        await res.send_chunk(b"first")
+        await go_on.wait()
+        await res.send_chunk(b"second")
+
+    async with (
+        behind(proxy, app, tmp_path) as deployed,
+        await connect(deployed.port) as client,
+    ):
+        await client.send_all(get("/"))
+        received = b""
+        while not received.endswith(b"\r\n5\r\nfirst\r\n"):
+            received += await client.receive_some()
+        go_on.set()
+        while not received.endswith(b"\r\n0\r\n\r\n"):
+            received += await client.receive_some()
+        assert received.endswith(b"\r\n5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_upload_arrives_while_it_is_sent(proxy: str, tmp_path: Path) -> None:
+    app = App(config=config_for(proxy))
+    arrived = trio.Event()
+
+    @app.post("/")
+    async def answer(res: Response, req: Request) -> None:
+        body = b""
+        async for data in req.body:
+            body += data
+            arrived.set()
+        res.end(body)
+
+    async with (
+        behind(proxy, app, tmp_path) as deployed,
+        await connect(deployed.port) as client,
+    ):
+        head = get("/", "Content-Length: 10", "Connection: close", method="POST")
+        await client.send_all(head + b"first")
+        await arrived.wait()
+        await client.send_all(b"other")
+        received = b""
+        while data := await client.receive_some():
+            received += data
+        assert received.endswith(b"\r\n\r\nfirstother")
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("body_has_begun", [False, True])
+async def test_client_that_goes_ends_its_handler(
+    proxy: str, body_has_begun: bool, tmp_path: Path
+) -> None:
+    app = App(config=config_for(proxy))
+    called = trio.Event()
+    ended = trio.Event()
+
+    @app.get("/")
+    async def answer(res: Response, _: Request) -> None:
+        try:
+            if body_has_begun:
+                await res.send_chunk(b"first")
+            called.set()
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with behind(proxy, app, tmp_path) as deployed:
+        async with await connect(deployed.port) as client:
+            await client.send_all(get("/"))
+            await called.wait()
+            if body_has_begun:
+                assert await client.receive_some()
+        await ended.wait()
+        await until(lambda: deployed.server.stats.open_connections == 0)
+        assert deployed.server.stats.aborts == {AbortReason.CLIENT_CLOSED: 1}
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_slow_client_holds_the_handler_up(proxy: str, tmp_path: Path) -> None:
+    app = App(config=config_for(proxy))
+    parked = trio.Event()
+
+    @app.get("/")
+    async def answer(res: Response, _: Request) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell_when_parked, res)
+            while (await res.send_chunk(bytes(64 * 1024))).ok:
+                pass
+
+    async def tell_when_parked(res: Response) -> None:
+        at = -1
+        while at != (at := res.get_write_offset()) or not deployed.server.stats.parks:
+            await trio.sleep(0.2)  # nothing has moved for so long
+        parked.set()
+
+    async with (
+        behind(proxy, app, tmp_path) as deployed,
+        await connect(deployed.port, receive_buffer=4096) as client,
+    ):
+        await client.send_all(get("/"))
+        await parked.wait()
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_handler_knows_its_client(proxy: str, tmp_path: Path) -> None:
+    app = App(config=config_for(proxy))
+    clients: list[str] = []
+
+    @app.get("/")
+    def answer(res: Response, req: Request) -> None:
+        assert isinstance(req.client, tuple)
+        clients.append(req.client[0])
+        res.end(b"ok")
+
+    async with behind(proxy, app, tmp_path) as deployed:
+        for _ in range(2):
+            async with await connect(deployed.port) as client:
+                # What a client says itself is not believed.
+                await client.send_all(
+                    get("/", "X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.2")
+                )
+                assert (await client.receive_some()).endswith(b"\r\n\r\nok")
+    assert clients == ["127.0.0.1", "127.0.0.1"]

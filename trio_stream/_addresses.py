@@ -1,0 +1,38 @@
+"""Addresses as `socket.getpeername` gives them, and which of them are trusted."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, TypeAlias
+
+Address: TypeAlias = tuple[Any, ...]
+
+
+def make_address(ip: IPv4Address | IPv6Address, port: int) -> Address:
+    """The address of a socket of TCP; one of IPv4 that is written as IPv6 is one of IPv4."""
+    ip = _unmap(ip)
+    return (str(ip), port) if ip.version == 4 else (str(ip), port, 0, 0)
+
+
+def is_trusted(address: object, proxies: tuple[str, ...]) -> bool:
+    """Whether an address is one of `Config.trusted_proxies`.
+
+    Args:
+      address: As `socket.getpeername` gives it, which is text for a Unix socket, often empty.
+        `None`: unknown, so that nobody trusts it.
+      proxies: Addresses, networks, or `"unix"`.
+    """
+    if isinstance(address, tuple):
+        return bool(proxies) and _is_host_trusted(address[0], proxies)
+    return isinstance(address, str | bytes) and "unix" in proxies
+
+
+@lru_cache(maxsize=1024)
+def _is_host_trusted(host: str, proxies: tuple[str, ...]) -> bool:
+    ip = _unmap(ip_address(host))  # on a socket that takes both, IPv4 looks like IPv6
+    return any(ip in ip_network(proxy) for proxy in proxies if proxy != "unix")
+
+
+def _unmap(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    return (ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else ip

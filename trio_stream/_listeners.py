@@ -1,0 +1,194 @@
+"""Where a server listens: on TCP, on a Unix socket, and on sockets that were opened for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import stat
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from ._file import StrPath
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+
+# The owner and the group, so that a proxy of the same group can connect, and not just anybody.
+DEFAULT_UNIX_MODE = 0o660
+
+# The first that systemd passes: sd_listen_fds(3).
+_FIRST_SYSTEMD_FD = 3
+
+_HOST_AND_PORT = re.compile(r"(?:\[(.+)\]|([^:\[\]]+))(?::([0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where to listen. With `unix` or `fds`, there only, and not on `host`.
+
+    Attributes:
+      host: Names or addresses, each of which may have its own port: `"127.0.0.1:8080"`,
+        `"[::1]:8080"`. `None` for all interfaces, of IPv4 and IPv6.
+      port: That of each host without one; 0 for a free one.
+      unix: The path of a Unix socket, which is removed at the end.
+      unix_mode: Its permissions.
+      fds: Descriptors of listening sockets, of TCP or Unix. They are closed at the end.
+    """
+
+    host: str | Sequence[str] | None = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    unix: StrPath | None = None
+    unix_mode: int = DEFAULT_UNIX_MODE
+    fds: Sequence[int] = ()
+
+
+@asynccontextmanager
+async def open_listeners(listen: Listen) -> AsyncIterator[Sequence[trio.SocketListener]]:
+    """Listen for the length of the block.
+
+    A Unix socket is removed at its end, unless another server has put its own in the place.
+
+    Raises:
+      OSError: The address is not to be had; the message says why.
+      ValueError: There is none, or a port is none.
+    """
+    listeners: list[trio.SocketListener] = []
+    with ExitStack() as stack:
+
+        def add(listener: trio.SocketListener) -> None:
+            stack.callback(listener.socket.close)
+            listeners.append(listener)
+
+        for fd in dict.fromkeys(listen.fds):
+            add(_take_listener(fd))
+        if listen.unix is not None:
+            add(_open_unix_listener(Path(listen.unix), listen.unix_mode, stack))
+        if not listeners:
+            for host, port in _hosts(listen):
+                for listener in await trio.open_tcp_listeners(port, host=host):
+                    add(listener)
+        yield listeners
+
+
+def take_systemd_fds() -> list[int]:
+    """The sockets that systemd has opened for this process: sd_listen_fds(3).
+
+    The variables that tell of them are removed from the environment: children have no such sockets.
+    """
+    pid, count, *_ = (
+        os.environ.pop(name, "")
+        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+    )
+    if pid != str(os.getpid()) or not re.fullmatch("[0-9]{1,9}", count):
+        return []
+    return list(range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + int(count)))
+
+
+def split_host(text: str, default_port: int) -> tuple[str, int]:
+    """The host and the port in `"127.0.0.1:8080"`, `"[::1]:8080"`, `"::1"`.
+
+    Raises:
+      ValueError: The port is none.
+    """
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None:
+        return text, default_port  # an address of IPv6, or what nobody will know
+    port = default_port if match[3] is None else int(match[3])
+    if port > 65535:
+        raise ValueError(f"{match[3]} is no port, which is a number from 0 to 65535: {text!r}")
+    return match[1] or match[2], port
+
+
+def describe_address(address: object, scheme: str = "http") -> str:
+    """Where a client finds a server, for people: a URL, or the path of a Unix socket.
+
+    Args:
+      address: As `socket.getsockname` gives it.
+      scheme: That of the URL.
+    """
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    name = os.fsdecode(address) if isinstance(address, bytes) else str(address)
+    return f"unix:{name.replace(chr(0), '@')}"  # as in ss(8): it is in no file system
+
+
+def _hosts(listen: Listen) -> list[tuple[str | None, int]]:
+    if listen.host is None:
+        return [(None, listen.port)]
+    hosts = [listen.host] if isinstance(listen.host, str) else listen.host
+    if not hosts:
+        raise ValueError("there is no host to listen on; None is for all interfaces")
+    return [split_host(host, listen.port) for host in hosts]
+
+
+def _take_listener(fd: int) -> trio.SocketListener:
+    os.set_inheritable(fd, False)  # it is ours now, and not our children's
+    sock = socket.socket(fileno=fd)
+    try:
+        return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    except ValueError:  # one of datagrams, or one that does not listen
+        sock.close()
+        raise OSError(errno.EINVAL, f"descriptor {fd} is no listening socket") from None
+
+
+def _open_unix_listener(path: Path, mode: int, stack: ExitStack) -> trio.SocketListener:
+    """Listen on a Unix socket, which `stack` then removes.
+
+    Of two servers that start at the same time on a stale socket, the later one can win.
+    """
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        # Nobody can connect yet, so the mode is right from the beginning.
+        stack.callback(_remove_own, path.absolute(), _identity(path))
+        path.chmod(mode)
+        sock.listen(socket.SOMAXCONN)
+        return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a Unix socket on which nobody listens any more.
+
+    Raises:
+      OSError: Somebody does, or something else is there.
+    """
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FileExistsError(errno.EEXIST, "there is a file, and it is no socket", str(path))
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # a server whose backlog is full would keep us waiting
+        error = probe.connect_ex(str(path))
+    if error in (0, errno.EAGAIN):
+        error = errno.EADDRINUSE
+    if error != errno.ECONNREFUSED:
+        raise OSError(error, os.strerror(error), str(path))
+    path.unlink()
+
+
+def _remove_own(path: Path, identity: tuple[int, ...]) -> None:
+    with suppress(OSError):  # it has gone, or we may not
+        if _identity(path) == identity:
+            path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Tells a file from another one in its place, which may well have the number of the first."""
+    status = path.lstat()
+    return status.st_dev, status.st_ino, status.st_mtime_ns

@@ -1,0 +1,44 @@
+"""Connections of proxies that begin with the PROXY protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._addresses import is_trusted
+from ._proxy_protocol import ProxyProtocolError, parse_header
+from ._transport import peek_some, peer_address
+
+if TYPE_CHECKING:
+    from ._config import Config
+
+
+async def receive_client(stream: trio.SocketStream, config: Config) -> object:
+    """Receive who a connection comes from, and no byte more.
+
+    What follows stays in the socket, as if the client had connected to it.
+
+    Returns:
+      The client's address, as `socket.getpeername` would give it; the proxy's own, if that speaks
+      for itself, or does not tell.
+
+    Raises:
+      ProxyProtocolError: The peer is not trusted, or it does not tell in time, or as it should.
+      trio.BrokenResourceError: The connection was reset.
+    """
+    peer = peer_address(stream)
+    if not is_trusted(peer, config.trusted_proxies):
+        raise ProxyProtocolError("it is no trusted proxy")
+    received = b""
+    with trio.move_on_after(config.handshake_timeout):
+        while data := await peek_some(stream):
+            header = parse_header(received + data)
+            # As long as the header is not complete, all that has come belongs to it.
+            received += await stream.receive_some(
+                len(data) if header is None else header.size - len(received)
+            )
+            if header is not None:
+                return peer if header.client is None else header.client
+        raise ProxyProtocolError("it ended before its header did")
+    raise ProxyProtocolError(f"no header within {config.handshake_timeout} seconds")
