@@ -18,7 +18,7 @@ _CHUNK = 64 * 1024
 
 app = App(
     config=Config(
-        stall_timeout=5,
+        stall_timeout=10,
         head_timeout=5,
         keep_alive_timeout=10,
         rate_grace=5,
