@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import subprocess
+from math import inf
 from typing import TYPE_CHECKING
 
 import h11
@@ -403,7 +404,7 @@ async def test_room_is_told_that_came_while_send_chunk_let_others_run(
 
 
 async def test_a_complete_answer_has_no_timer(autojump_clock: trio.testing.MockClock) -> None:
-    app = App(config=Config(stall_timeout=60))
+    app = App(config=Config(stall_timeout=60, keep_alive_timeout=inf))
     size = app.config.stream_buffer_size + 1000
     room = trio.Event()
 

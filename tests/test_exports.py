@@ -245,4 +245,4 @@ def test_errors_of_the_system_are_translated_where_they_come_from() -> None:
         if re.search(r"\b(OSError|BlockingIOError|ConnectionError)\b", ast.unparse(node.type))
     ]
     files = {"_file", "_file_answer", "_file_response", "_tree"}
-    assert set(handlers) <= {"_transport", "__main__", "_targets"} | files
+    assert set(handlers) <= {"_accept", "_transport", "__main__", "_targets"} | files

@@ -26,6 +26,7 @@ from trio.testing import (
 
 from tests.clients import Told, body, open_descriptors, open_socket_pair, reset
 from trio_stream import AbortReason, Config
+from trio_stream._file import FilePart, open_file
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
 from trio_stream._stalls import StallWatch
 from trio_stream._transport import (
@@ -38,6 +39,7 @@ from trio_stream._transport import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from trio.testing import MockClock
 
@@ -413,6 +415,51 @@ async def test_socket_that_is_hung_up_does_not_stall_as_well(mock_clock: MockClo
         mock_clock.jump(100)
         await wait_all_tasks_blocked()
         assert user.take_all() == []
+
+
+@needs_epoll
+async def test_socket_whose_client_takes_less_than_the_minimum_rate_is_reset(
+    mock_clock: MockClock,
+) -> None:
+    rates = StallWatch(5)
+    async with (
+        client_and_transport(Config(stall_timeout=60)) as (client, transport, user),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(rates.run)
+        transport.require_rate(rates, 1000)
+        fill(transport)
+        for _ in range(3):
+            await receive_exactly(client, 12_000)  # not enough to be told of room
+            mock_clock.jump(5)
+            await wait_all_tasks_blocked()
+            assert user.take_all() == []
+        mock_clock.jump(5.001)
+        assert await user.next() == STALLED
+        assert transport.hung_up
+        nursery.cancel_scope.cancel()
+
+
+@needs_epoll
+async def test_files_count_for_the_minimum_rate(mock_clock: MockClock, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100))
+    rates = StallWatch(5)
+    async with client_and_transport(Config(stall_timeout=60)) as (client, transport, _):
+        transport.require_rate(rates, 10)
+        with open_file(path) as file:
+            fill(transport)
+            mock_clock.jump(2)
+            while not (sent := transport.send_file(FilePart(file, 0, 100))):
+                await receive_exactly(client, 4000)
+        assert sent == 100
+        assert transport._pace is not None
+        assert transport._pace.has_progressed()
+        assert transport._pace._allowance == 5  # 4000 bytes, less the 100
+        mock_clock.jump(100)
+        assert transport._pace.has_progressed()  # nothing waits for the client
+        transport.stop_timers()
+        assert not rates._deadlines
 
 
 # A socket: its end

@@ -11,7 +11,7 @@
 #     _app          routes, serve, run
 #     _listeners    where it listens
 #     _server       what connections share, shutdown
-#     _proxied      connections that begin with the PROXY protocol
+#     _accept       _proxied      connections accepted; those that begin with the PROXY protocol
 #     _connection   one transport and one protocol: the cycle of requests and responses
 #     _static       a folder as a part of an app
 #     _listing      _file_page    a folder and a file as pages

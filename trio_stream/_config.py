@@ -107,35 +107,42 @@ class Config:
     and new ones wait in the kernel's backlog."""
 
     max_connections_per_client: float = inf
-    """How many connections one client address may have; one more is answered 503 and closed.
+    """How many connections one client address may have; one more is answered 503 and closed,
+    without a look at its request. A Unix socket, or a stream without a socket, has no address.
 
     Behind a proxy all have the same address, unless the proxy tells (`proxy_protocol`).
     """
 
     head_timeout: float = 20.0
     """How long a request's head may take, from its first byte (for the first request: from the
-    connection) to its last; beyond it, 408."""
+    connection) to its last; beyond it, 408, or just a close if not a byte has come: a browser
+    connects ahead of its requests."""
 
     keep_alive_timeout: float = 75.0
-    """How long a connection may be idle between two requests before it is closed.
+    """How long a connection may be idle between two requests before it is closed, without a word.
 
     Longer than a proxy keeps its connections to us, so that it never sends into a close.
     """
 
     min_upload_rate: float = 240.0
     """Bytes a second of a request body while a handler waits for them; a slower client gets a 408,
-    or a cut if the response has begun. 0: no minimum. `rate_grace` is what it has for a start."""
+    or a cut if the response has begun. 0: no minimum, as for events that come now and then."""
 
     min_download_rate: float = 0.0
     """Bytes a second of a response that a client must take while some wait for it; a slower one is
     aborted as `STALLED`. 0: no minimum, other than by `stall_timeout`."""
 
     rate_grace: float = 5.0
-    """How long a client may be slower than the minimum rates."""
+    """How long a client may send or take nothing where there is a minimum rate.
+
+    While it is waited for, each second costs a second of this, and each byte earns what it may take
+    at the minimum rate, up to the whole again. Looked at once in this time, so a client that is
+    only a little too slow stays so much longer.
+    """
 
     request_timeout: float = inf
     """How long a request may take, from its head to the end of its response; then it is aborted as
-    `TIMED_OUT`, with a 503 if no response has begun."""
+    `TIMED_OUT`, with a 503, once the handler has ended, if no response has begun."""
 
     handshake_timeout: float = 10.0
     """How long a TLS handshake, or the head of the PROXY protocol, may take."""

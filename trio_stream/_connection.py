@@ -19,16 +19,18 @@ from ._request import Request
 from ._request_body import RequestBody
 from ._response import Response
 from ._routing import answer_status
+from ._stalls import Pace
 from ._stats import AbortReason
 from ._transport import ClientGoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import h11
 
     from ._config import Config
     from ._routing import Handler, Router
+    from ._stalls import Timeouts
     from ._stats import Stats
     from ._transport import Transport
 
@@ -43,6 +45,8 @@ class Connection:
 
     There is one cancel scope for all of a connection's requests, and none for each: an abort ends
     the connection anyway, and a scope costs more than routing a request does.
+
+    It is in one of the watches of `timeouts` at a time, as it waits for a request or serves one.
     """
 
     def __init__(
@@ -51,29 +55,45 @@ class Connection:
         router: Router,
         config: Config,
         stats: Stats,
+        timeouts: Timeouts,
     ) -> None:
         self._transport = transport
         self._protocol = Protocol(config)
         self._router = router
         self._config = config
         self._stats = stats
+        self._timeouts = timeouts
+        self._requests = 0
+        self._is_late = False  # the client has sent no request in time
+        self._refusal: int | None = None
         self._cancel_scope = trio.CancelScope()
         self._response: Response | None = None
         self._closing = False
         self._client_is_lost = False
 
-    async def serve(self) -> None:
+    async def serve(self, *, refusal: int | None = None) -> None:
         """Serve requests until the client goes or one of them ends the connection.
 
         The transport is then finished, but not closed.
+
+        Args:
+          refusal: The status code of an answer to give instead, before any request is read.
         """
         self._stats.open_connections += 1
+        self._refusal = refusal
         try:
             with self._cancel_scope:
-                while await self._serve_request():
+                while self._refusal is None and await self._serve_request():
                     pass
+            if self._refusal is not None:
+                self._cancel_scope = trio.CancelScope()  # a timeout may have cancelled the last one
+                with self._cancel_scope:
+                    await self._refuse(self._refusal)
             if not self._client_is_lost:
-                await self._transport.finish(peer_is_sending=self._protocol.request_is_incomplete)
+                await self._transport.finish(
+                    peer_is_sending=self._protocol.request_is_incomplete
+                    or self._refusal is not None
+                )
         except trio.BrokenResourceError:
             pass  # the client has gone between two responses: nobody to tell
         finally:
@@ -87,6 +107,27 @@ class Connection:
         else:
             self._response._close = True
 
+    # What its watch tells, in another task...
+
+    def has_progressed(self) -> bool:
+        """Never: what has come of a request so far earns no more time for the rest (slowloris)."""
+        return False
+
+    def on_stall(self) -> None:
+        """End the wait for a request, or the response to it."""
+        if (response := self._response) is None:
+            self._is_late = True
+            if self._protocol.head_has_begun:
+                self._refusal = 408  # RFC 9110 section 15.5.9
+            self._cancel_scope.cancel()
+        elif not response._is_over:
+            if response._is_untouched:
+                self._refusal = 503  # RFC 9110 section 15.6.4
+            is_stuck = response._outgoing.blocked
+            response._abort(AbortReason.TIMED_OUT)
+            if is_stuck:
+                self._transport.reset()  # or the client could take minutes for what waits for it
+
     # Receiving the request...
 
     async def _receive_head(self) -> h11.Request | None:
@@ -96,25 +137,48 @@ class Connection:
             # turn.
             await trio.lowlevel.checkpoint()
             return head
-        while head is None and not self._protocol.client_has_closed:
-            await self._receive_data()
-            head = self._protocol.next_request()
+        timeouts = self._timeouts
+        is_idle = self._requests > 0 and not self._protocol.head_has_begun
+        watch = timeouts.keep_alive if is_idle else timeouts.head
+        watch.start(self)
+        try:
+            while head is None and not self._protocol.client_has_closed:
+                await self._receive_data()
+                head = self._protocol.next_request()
+                if head is None and watch is timeouts.keep_alive:
+                    watch.stop(self)
+                    watch = timeouts.head
+                    watch.start(self)
+        finally:
+            watch.stop(self)
+        if self._is_late:  # and the rest came in the same moment
+            await trio.lowlevel.checkpoint_if_cancelled()
         return head
 
-    async def _receive_data(self) -> None:
+    async def _receive_data(self) -> int:
         data = await self._transport.receive_some(self._protocol.read_size)
         self._protocol.receive_data(data)
+        return len(data)
 
     async def _discard_request_body(self) -> bool:
         """Drop what the handler has not read of the request; whether its end was reached."""
         try:
             if self._protocol.discard_request_body():
-                with trio.move_on_after(self._config.linger_timeout):
-                    while self._protocol.discard_request_body():
-                        await self._receive_data()
+                with trio.move_on_after(self._config.linger_timeout) as scope:
+                    await self._receive_rest(scope.cancel)
         except BadRequestError:
             return False  # the response is complete: there is no place for another answer
         return self._protocol.start_next_cycle()
+
+    async def _receive_rest(self, on_slow: Callable[[], None]) -> None:
+        size = 0
+        pace = Pace(self._timeouts.rate, self._config.min_upload_rate, lambda: size, on_slow)
+        pace.wait()
+        try:
+            while self._protocol.discard_request_body():
+                size += await self._receive_data()
+        finally:
+            pace.close()
 
     # Sending the response...
 
@@ -128,28 +192,43 @@ class Connection:
             request = Request(head, self._config, client=transport.client, scheme=transport.scheme)
         except BadRequestError as exc:
             logger.debug("%s: %d for a bad request: %s", self._transport.client, exc.status, exc)
-            with self._response_under_way(cancel_on_abort=True, close=True) as response:
-                answer_status(response, exc.status)
-                await response._wait_over()
+            self._refusal = exc.status
             return False
         route, request.params = self._router.find(request.method, request.raw_path)
         self._stats.requests += 1
-        with self._response_under_way(cancel_on_abort=route.cancel_on_abort) as response:
-            request.body = RequestBody(self._protocol, transport, response._send_interim)
+        self._requests += 1
+        with self._response_under_way(
+            cancel_on_abort=route.cancel_on_abort,
+            close=self._requests >= self._config.max_requests,
+        ) as response:
+            request.body = RequestBody(
+                self._protocol,
+                transport,
+                response._send_interim,
+                self._timeouts.rate,
+                self._config.min_upload_rate,
+            )
+            if self._config.request_timeout < inf:
+                self._timeouts.request.start(self)
             try:
                 await self._run_handler(route.handler, response, request)
                 await response._wait_over()
             finally:
+                self._timeouts.request.stop(self)
                 request.body._close()
         return response._allows_reuse and await self._discard_request_body()
+
+    async def _refuse(self, status: int) -> None:
+        """Give an answer that serves no request, and is the last one."""
+        with self._response_under_way(cancel_on_abort=True, close=True) as response:
+            answer_status(response, status)
+            await response._wait_over()
 
     @contextmanager
     def _response_under_way(
         self, *, cancel_on_abort: bool, close: bool = False
     ) -> Iterator[Response]:
         """Make the response that the transport reports to; it ends with the block at the latest."""
-        if self._cancel_scope.deadline != inf:
-            self._cancel_scope.deadline = inf  # which the last handler has set for itself
         self._stats.active_responses += 1
         response = Response(
             self._transport,
@@ -170,6 +249,8 @@ class Connection:
             yield response
         finally:
             self._response = self._transport.user = None
+            if self._cancel_scope.deadline != inf:
+                self._cancel_scope.deadline = inf  # which the handler has set for itself
             self._stats.active_responses -= 1
             response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
             self._client_is_lost = response.abort_reason in _CLIENT_IS_LOST

@@ -92,6 +92,11 @@ class Protocol:
         return event
 
     @property
+    def head_has_begun(self) -> bool:
+        """Whether a part of the next request's head has been received."""
+        return bool(self._h11.trailing_data[0])
+
+    @property
     def request(self) -> h11.Request | None:
         """The head of the request that is being answered; `None` if there was none to read."""
         return self._request

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ._protocol import BadRequestError
+from ._stalls import Pace
 from ._transport import ClientGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._protocol import Protocol
+    from ._stalls import StallWatch
     from ._transport import Transport
 
 
@@ -33,6 +36,9 @@ class BufferedBody(trio.abc.ReceiveStream):
     async def _wait_received(self) -> None:
         """Set `_received` or `_at_end`; cancelling it must lose nothing."""
 
+    def _check_client(self) -> None:
+        """Raise if the client has been found to send too slowly."""
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive at least one byte of the body, or `b""` after its end.
 
@@ -40,8 +46,8 @@ class BufferedBody(trio.abc.ReceiveStream):
           max_bytes: The most that is returned; `None` for what there is, some 64 KiB at most.
 
         Raises:
-          BadRequestError: The body is malformed, or ended early. A handler that lets it pass
-            answers 400.
+          BadRequestError: The body is malformed, or ended early: a handler that lets it pass
+            answers 400. Or it came slower than `Config.min_upload_rate`: 408.
           trio.BrokenResourceError: The client has gone. With `cancel_on_abort`, the handler is
             cancelled instead.
           trio.ClosedResourceError: The body was closed, or what it belongs to is over with.
@@ -56,6 +62,7 @@ class BufferedBody(trio.abc.ReceiveStream):
             raise trio.ClosedResourceError("the body was closed")
         if self._call is not None:
             raise trio.BusyResourceError("another task is receiving this body")
+        self._check_client()
         if not (self._received or self._at_end):
             self._take_received()
         if self._received or self._at_end:
@@ -68,6 +75,7 @@ class BufferedBody(trio.abc.ReceiveStream):
             finally:
                 self._call = None
             if scope.cancelled_caught:
+                self._check_client()
                 raise trio.ClosedResourceError("another task has closed the body")
         data = self._received[:max_bytes]
         self._received = self._received[len(data) :]
@@ -93,12 +101,22 @@ class RequestBody(BufferedBody):
     """
 
     def __init__(
-        self, protocol: Protocol, transport: Transport, send_interim: Callable[[bytes], None]
+        self,
+        protocol: Protocol,
+        transport: Transport,
+        send_interim: Callable[[bytes], None],
+        rate_watch: StallWatch,
+        min_rate: float,
     ) -> None:
         super().__init__()
         self._protocol = protocol
         self._transport = transport
         self._send_interim = send_interim
+        self._rate_watch = rate_watch
+        self._min_rate = min_rate
+        self._pace: Pace | None = None  # until a read has to wait for the first time
+        self._size = 0  # of what came while somebody waited, framing included
+        self._is_too_slow = False
 
     def _take_received(self) -> None:
         data = self._protocol.receive_body()
@@ -107,16 +125,44 @@ class RequestBody(BufferedBody):
 
     async def _wait_received(self) -> None:
         self._send_interim(self._protocol.continue_request())
-        while not (self._received or self._at_end):
-            try:
-                data = await self._transport.receive_some(self._protocol.read_size)
-            except trio.BrokenResourceError:
-                self._transport.on_hang_up(reset=True)
-                data = b""
-            if not data:
-                self._transport.on_hang_up(reset=False)
-                if self._transport.hung_up:
-                    await trio.lowlevel.checkpoint_if_cancelled()
-                    raise ClientGoneError("receiving failed: the client has gone")
-            self._protocol.receive_data(data)
-            self._take_received()
+        if self._pace is None:
+            self._pace = Pace(
+                self._rate_watch, self._min_rate, lambda: self._size, self._on_too_slow
+            )
+        self._pace.wait()
+        try:
+            while not (self._received or self._at_end):
+                await self._receive()
+        finally:
+            self._pace.stop_waiting()
+
+    async def _receive(self) -> None:
+        try:
+            data = await self._transport.receive_some(self._protocol.read_size)
+        except trio.BrokenResourceError:
+            self._transport.on_hang_up(reset=True)
+            data = b""
+        if not data:
+            self._transport.on_hang_up(reset=False)
+            if self._transport.hung_up:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                raise ClientGoneError("receiving failed: the client has gone")
+        self._size += len(data)
+        self._protocol.receive_data(data)
+        self._take_received()
+
+    def _on_too_slow(self) -> None:
+        self._is_too_slow = True
+        if self._call is not None:
+            self._call.cancel()
+
+    def _check_client(self) -> None:
+        if self._is_too_slow:  # RFC 9110 section 15.5.9
+            raise BadRequestError(
+                f"the body comes slower than {self._min_rate} bytes a second", 408
+            )
+
+    def _close(self) -> None:
+        super()._close()
+        if self._pace is not None:
+            self._pace.close()

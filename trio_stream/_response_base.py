@@ -398,6 +398,11 @@ class ResponseBase:
             await self._park()
 
     @property
+    def _is_untouched(self) -> bool:
+        """Whether another answer may still be given instead: not a byte of this one has left."""
+        return not self._head_started and self._outgoing.is_flushed
+
+    @property
     def _allows_reuse(self) -> bool:
         """Whether the connection may serve another request after this response."""
         return self._complete and not self._close

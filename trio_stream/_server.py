@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._accept import ClientCounts, accept_connections
 from ._background import open_background
 from ._connection import Connection
 from ._proxied import receive_client
 from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
-from ._stalls import StallWatch
+from ._stalls import StallWatch, Timeouts
 from ._stats import Stats
 from ._transport import open_transport, peer_address
 
@@ -44,6 +45,8 @@ class Server:
         self._addresses = [listener.socket.getsockname() for listener in listeners]
         self._watcher = ReadinessWatcher() if HAVE_EPOLL else None
         self._stalls = StallWatch(config.stall_timeout)
+        self._timeouts = Timeouts(config)
+        self._clients = ClientCounts(config.max_connections_per_client)
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()
 
@@ -84,10 +87,13 @@ class Server:
                 for listener in self._listeners:
                     self._watcher.attend(listener.socket.fileno())
             task_status.started(self)
+            room = trio.CapacityLimiter(self._config.max_connections)
             with self._accepting:
-                await trio.serve_listeners(
-                    self._serve_accepted, list(self._listeners), handler_nursery=nursery
-                )
+                async with trio.open_nursery() as accepting:
+                    for listener in self._listeners:
+                        accepting.start_soon(
+                            accept_connections, listener, self._serve_accepted, nursery, room
+                        )
 
     async def _serve_accepted(self, stream: trio.SocketStream) -> None:
         client = None
@@ -123,13 +129,16 @@ class Server:
 
     async def serve_transport(self, transport: Transport) -> None:
         """Serve one connection until it is over; closing `transport` is the caller's."""
-        connection = Connection(transport, self._router, self._config, self.stats)
+        connection = Connection(transport, self._router, self._config, self.stats, self._timeouts)
+        if self._config.min_download_rate:
+            transport.require_rate(self._timeouts.rate, self._config.min_download_rate)
         self._connections.add(connection)
         try:
-            await connection.serve()
+            with self._clients.counted(transport.client) as is_within_limit:
+                await connection.serve(refusal=None if is_within_limit else 503)
         finally:
             self._connections.remove(connection)
-            self._stalls.stop(transport)
+            transport.stop_timers()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -137,6 +146,7 @@ class Server:
         with self._watcher or nullcontext():
             async with open_background() as start_soon:
                 start_soon(self._stalls.run)
+                self._timeouts.start(start_soon)
                 if self._watcher is not None:
                     start_soon(self._watcher.run)
                 yield

@@ -1,15 +1,26 @@
-"""Which clients take nothing: one timer for all the blocked responses of a server."""
+"""Which clients are too slow: one timer for all that wait for the same length of time."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Protocol
+from math import inf
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._background import StartSoon
+    from ._config import Config
+
+
+# Times add up with the errors of floats.
+_CLOCK_ERROR = 0.001
+
 
 class Stallable(Protocol):
-    """A sender that is waiting for its client. Neither method may raise."""
+    """What is waiting for its client. Neither method may raise."""
 
     def has_progressed(self) -> bool:
         """Whether the client took a byte since the last call, or since the timer started."""
@@ -19,20 +30,20 @@ class Stallable(Protocol):
 
 
 class StallWatch:
-    """Tells the senders whose client takes no byte for `timeout` seconds.
+    """Tells those whose client makes no progress for `timeout` seconds.
 
-    The timeout is the same for all, so the senders stay in the order of their deadlines: starting
+    The timeout is the same for all, so they stay in the order of their deadlines: starting
     and stopping a timer is one dictionary operation, and one sleeping task serves all of them.
     """
 
     def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
         self._deadlines: OrderedDict[Stallable, float] = OrderedDict()
         self._started = trio.Event()
 
     def start(self, sender: Stallable) -> None:
         """Give `sender` the full timeout from now on."""
-        self._deadlines[sender] = trio.current_time() + self._timeout
+        self._deadlines[sender] = trio.current_time() + self.timeout
         self._deadlines.move_to_end(sender)
         self._started.set()
 
@@ -54,3 +65,85 @@ class StallWatch:
                     self.start(sender)
                 else:
                     sender.on_stall()
+
+
+class Timeouts:
+    """The watches of a server that tell when a request takes too long to come or to be served."""
+
+    def __init__(self, config: Config) -> None:
+        self.head = StallWatch(config.head_timeout)
+        self.keep_alive = StallWatch(config.keep_alive_timeout)
+        self.request = StallWatch(config.request_timeout)
+        self.rate = StallWatch(config.rate_grace)
+
+    def start(self, start_soon: StartSoon) -> None:
+        """Have each watch at work in a task of its own; one without a timeout needs none."""
+        for watch in (self.head, self.keep_alive, self.request, self.rate):
+            if watch.timeout < inf:
+                start_soon(watch.run)
+
+
+class Pace:
+    """Whether a client keeps to a minimum rate, in all the time that it is waited for.
+
+    It has an allowance of time, at first and at most the timeout of `watch`: waiting spends it, and
+    each byte earns the time that it may take. So a short pause does no harm, nor does any time in
+    which nobody waits for the client.
+
+    The watch looks at it at intervals of its timeout: who takes nothing is found when the allowance
+    is spent, and who is slower than the rate at most one interval later.
+
+    Args:
+      watch: Its timeout is the grace.
+      rate: In bytes a second; 0 for no minimum.
+      progress: How many bytes the client has sent or taken, counted from anywhere.
+      on_slow: Called once, when the allowance is found to be spent. It may not raise.
+    """
+
+    def __init__(
+        self,
+        watch: StallWatch,
+        rate: float,
+        progress: Callable[[], int],
+        on_slow: Callable[[], None],
+    ) -> None:
+        self._watch = watch
+        self._rate = rate
+        self._progress = progress
+        self.on_stall = on_slow
+        self._allowance = watch.timeout
+        self._is_watched = False
+        self._waiting_since: float | None = None
+        self._before = 0
+
+    def wait(self) -> None:
+        """The client is waited for from now on."""
+        if not self._rate:
+            return
+        self._waiting_since = trio.current_time()
+        self._before = self._progress()
+        if not self._is_watched:
+            self._is_watched = True
+            self._watch.start(self)
+
+    def stop_waiting(self) -> None:
+        """The client is not waited for any more, or not for the moment."""
+        if self._waiting_since is not None:
+            self._settle(self._waiting_since)
+            self._waiting_since = None
+
+    def close(self) -> None:
+        """Stop watching for good."""
+        self._watch.stop(self)
+
+    def has_progressed(self) -> bool:
+        """Whether the client has some of its allowance left."""
+        if self._waiting_since is not None:
+            self._settle(self._waiting_since)
+        return self._allowance > _CLOCK_ERROR
+
+    def _settle(self, since: float) -> None:
+        now, count = trio.current_time(), self._progress()
+        earned = (count - self._before) / self._rate
+        self._allowance = min(self._allowance - (now - since) + earned, self._watch.timeout)
+        self._waiting_since, self._before = now, count

@@ -9,7 +9,7 @@ class AbortReason(Enum):
     """Why a response ended before it was complete."""
 
     CLIENT_CLOSED = "the client closed or reset the connection"
-    STALLED = "the client took no byte for `Config.stall_timeout` seconds"
+    STALLED = "the client took no byte for `Config.stall_timeout`, or fewer than the minimum rate"
     TIMED_OUT = "the request took longer than `Config.request_timeout`"
     SHUTDOWN = "the server was shut down, and the response took longer than the grace"
     CANCELLED = "the handler was cancelled, from inside or with the server"

@@ -20,6 +20,7 @@ import trio
 
 from ._background import open_background
 from ._file import FilePart, FileTooShortError
+from ._stalls import Pace
 from ._stats import AbortReason
 
 if sys.platform != "win32":
@@ -93,6 +94,18 @@ class Transport(ABC):
         self._stalls = stalls
         self._is_timed = False
         self._unsent_when_blocked = 0
+        self._pace: Pace | None = None
+        self._accepted = 0  # while there is a pace, and the client is waited for
+
+    def require_rate(self, watch: StallWatch, rate: float) -> None:
+        """Take a client for stalled that takes fewer than `rate` bytes a second, see `Pace`."""
+        self._pace = Pace(watch, rate, lambda: self._accepted - self.unsent(), self.on_stall)
+
+    def stop_timers(self) -> None:
+        """Look no more at how slow the client is."""
+        self._stop_timer()
+        if self._pace is not None:
+            self._pace.close()
 
     @abstractmethod
     def send_some(self, *pieces: Bytes) -> int:
@@ -206,6 +219,10 @@ class Transport(ABC):
 
     def _time_send(self, accepted: int, size: int) -> None:
         """Start or stop the stall timer, as `accepted` of `size` bytes ask for it."""
+        if self._pace is not None:
+            self._accepted += accepted
+            if accepted < size and not self._is_timed:
+                self._pace.wait()
         if accepted == size:
             self._stop_timer()
         elif accepted or not self._is_timed:
@@ -214,6 +231,8 @@ class Transport(ABC):
             self._stalls.start(self)
 
     def _stop_timer(self) -> None:
+        if self._is_timed and self._pace is not None:
+            self._pace.stop_waiting()
         self._is_timed = False
         self._stalls.stop(self)
 
@@ -275,9 +294,9 @@ class SocketTransport(Transport):
         try:
             while position < stop:
                 step = min(_SENDFILE_SIZE, stop - position)
-                if not (accepted := os.sendfile(fd, file_fd, position, step)):
+                if not (sent := os.sendfile(fd, file_fd, position, step)):
                     break
-                position += accepted
+                position += sent
         except BlockingIOError:
             if position == start:
                 self._time_send(0, stop - start)
@@ -290,9 +309,10 @@ class SocketTransport(Transport):
                 raise io.UnsupportedOperation(f"sendfile failed: {exc}") from exc
         if position == start:
             raise FileTooShortError(part)
+        accepted = position - start
         if self._is_timed:
-            self._stop_timer()
-        return position - start
+            self._time_send(accepted, accepted)
+        return accepted
 
     def has_arrivals(self) -> bool:
         return self._watcher.has_arrivals()
