@@ -1,33 +1,40 @@
-"""One client interface over the three ways in which the server is reached.
+"""One client interface over the four ways in which the server is reached.
 
 `memory` is `trio_stream.testing`, `socket` a loopback connection watched by epoll, `stream` the
-same without epoll, as on macOS and Windows, and as for TLS. All have little room, so that
-back-pressure comes early.
+same without epoll, as on macOS and Windows, and `tls` one with epoll and TLS. All have little room,
+so that back-pressure comes early.
 """
 
 from __future__ import annotations
 
 import re
 import socket
+import ssl
 import struct
 from abc import ABC, abstractmethod
-from contextlib import asynccontextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from unittest.mock import patch
 
 import h11
 import trio
+import trustme
 
 from trio_stream import App, Server, Stats, _server
 from trio_stream._readiness import HAVE_EPOLL
 from trio_stream.testing import Client, open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-Kind = Literal["memory", "socket", "stream"]
-KINDS: tuple[Kind, ...] = ("memory", "socket", "stream")
+    from trio_stream import Certificates
+
+T = TypeVar("T")
+
+Kind = Literal["memory", "socket", "stream", "tls"]
+KINDS: tuple[Kind, ...] = ("memory", "socket", "stream", "tls")
+KINDS_OF_FILES: tuple[Kind, ...] = ("memory", "socket", "stream")  # for TLS they are read, too
 
 
 def get(target: str, *lines: str, method: str = "GET", version: str = "1.1") -> bytes:
@@ -130,6 +137,68 @@ class SocketPeer(Peer):
         await self._stream.aclose()
 
 
+class TLSPeer(Peer):
+    """A client that ends its stream with close_notify, and can then still receive.
+
+    Attributes:
+      below: What it sends and receives, encrypted.
+      ssl: The connection, as `ssl` sees it.
+      was_cut: Whether the server has ended its stream without close_notify.
+    """
+
+    def __init__(self, below: Peer, context: ssl.SSLContext) -> None:
+        self.below = below
+        self.was_cut = False
+        self.stats = below.stats
+        self._arrived = ssl.MemoryBIO()
+        self._encrypted = ssl.MemoryBIO()
+        self.ssl = context.wrap_bio(self._arrived, self._encrypted, server_hostname="localhost")
+
+    async def _retry(self, function: Callable[..., T], *args: object) -> T:
+        while True:
+            try:
+                return function(*args)
+            except ssl.SSLWantReadError:
+                await self._flush()
+                if data := await self.below.receive_some():
+                    self._arrived.write(data)
+                else:
+                    self._arrived.write_eof()
+
+    async def _flush(self) -> None:
+        if data := self._encrypted.read():
+            await self.below.send_all(data)
+
+    async def shake_hands(self) -> None:
+        await self._retry(self.ssl.do_handshake)
+        await self._flush()
+
+    async def send_all(self, data: bytes) -> None:
+        self.ssl.write(data)
+        await self._flush()
+
+    async def receive_some(self, max_bytes: int = 65536) -> bytes:
+        try:
+            return await self._retry(self.ssl.read, max_bytes)
+        except ssl.SSLZeroReturnError:  # close_notify, after ours
+            return b""
+        except ssl.SSLEOFError:
+            self.was_cut = True
+            return b""
+
+    async def send_close_notify(self) -> None:
+        with suppress(ssl.SSLError):
+            self.ssl.unwrap()
+        await self._flush()
+
+    async def send_eof(self) -> None:
+        await self.send_close_notify()
+        await self.below.send_eof()
+
+    async def reset(self) -> None:
+        await self.below.reset()
+
+
 async def connect(port: int, *, receive_buffer: int | None = None) -> trio.SocketStream:
     """Connect to 127.0.0.1, if asked with a receive buffer set before, as TCP's window needs it."""
     client = trio.socket.socket()
@@ -156,10 +225,17 @@ async def open_peer(app: App, kind: Kind, *, window: int = 2000) -> AsyncIterato
         return
     error: Exception | None = None
     async with trio.open_nursery() as nursery:
-        server = await start_server(nursery, app, epoll=kind == "socket")
+        ssl_context = server_context() if kind == "tls" else None
+        server = await start_server(nursery, app, epoll=kind != "stream", ssl_context=ssl_context)
         async with await connect(server.port, receive_buffer=1024) as stream:
             try:
-                yield SocketPeer(stream, server.stats)
+                peer = SocketPeer(stream, server.stats)
+                if kind == "tls":
+                    tls_peer = TLSPeer(peer, client_context())
+                    await tls_peer.shake_hands()
+                    yield tls_peer
+                else:
+                    yield peer
             except Exception as exc:  # noqa: BLE001 (it is raised below, outside of the nursery)
                 error = exc
         nursery.cancel_scope.cancel()
@@ -167,11 +243,43 @@ async def open_peer(app: App, kind: Kind, *, window: int = 2000) -> AsyncIterato
         raise error
 
 
-async def start_server(nursery: trio.Nursery, app: App, *, epoll: bool = True) -> Server:
+async def start_server(
+    nursery: trio.Nursery,
+    app: App,
+    *,
+    epoll: bool = True,
+    ssl_context: ssl.SSLContext | Certificates | None = None,
+) -> Server:
     """`nursery.start(app.serve, port=0)`, if asked as on a platform without epoll."""
+    serve = partial(app.serve, port=0, ssl_context=ssl_context)
     with patch.object(_server, "HAVE_EPOLL", epoll and HAVE_EPOLL):
-        server: Server = await nursery.start(lambda **kw: app.serve(port=0, **kw))
+        server: Server = await nursery.start(serve)
     return server
+
+
+@lru_cache
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@lru_cache
+def server_context() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority().issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@lru_cache
+def client_context() -> ssl.SSLContext:
+    return make_client_context(lambda _: None)
+
+
+def make_client_context(change: Callable[[ssl.SSLContext], object]) -> ssl.SSLContext:
+    """One that trusts `authority`, and is changed."""
+    context = ssl.create_default_context()
+    authority().configure_trust(context)
+    change(context)
+    return context
 
 
 class Decoded(NamedTuple):

@@ -24,7 +24,15 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.clients import Bursts, body, open_descriptors, until
 from tests.files import MODIFIED_NS, Answered, make_file, sent_parts
-from tests.harness import KINDS, connect, decode, get, open_peer, start_server, without_date
+from tests.harness import (
+    KINDS_OF_FILES,
+    connect,
+    decode,
+    get,
+    open_peer,
+    start_server,
+    without_date,
+)
 from tests.test_file import cool_down
 from trio_stream import AbortReason, App, Config, Request, Response
 from trio_stream._file import FilePart, OpenFile, open_file, open_variants
@@ -51,6 +59,12 @@ HEAD_LINES = (
     "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
     "Accept-Ranges: bytes\r\n"
 )
+
+
+@pytest.fixture(params=KINDS_OF_FILES)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    param: Kind = request.param
+    return param
 
 
 @pytest.fixture
@@ -215,7 +229,7 @@ async def fetch(app: App, kind: Kind, request: bytes) -> bytes:
     ),
     suffix=st.none() | st.integers(1, SIZE),
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS_OF_FILES)
 def test_any_ranges(kind: Kind, large: Path, cuts: list[int], suffix: int | None) -> None:
     edges = sorted(cuts)
     specs = [f"{first}-{last}" for first, last in zip(edges[::2], edges[1::2], strict=True)]

@@ -18,8 +18,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
-from trio_stream import App, __version__, _demo
+from tests.harness import authority, make_client_context
+from trio_stream import App, Certificates, __version__, _demo
 from trio_stream.__main__ import main
 from trio_stream._share import Share
 from trio_stream.testing import open_client
@@ -255,6 +262,108 @@ async def test_what_the_server_logs_goes_to_stderr(tmp_path: Path) -> None:
     assert head.startswith("HTTP/1.1 500 ")
     assert status == 0
     assert re.fullmatch(r"\S+ \S+ ERROR trio_stream: GET /: the handler returned .*\n", log)
+
+
+# TLS...
+
+
+@pytest.fixture
+def pem(directory: Path) -> Path:
+    """The current directory, with certificates and keys in it."""
+    for name in ("a", "b"):
+        leaf = authority().issue_cert(f"{name}.example")
+        leaf.private_key_and_cert_chain_pem.write_to_path(f"{name}.pem")
+        leaf.private_key_pem.write_to_path(f"{name}.key")
+    authority().cert_pem.write_to_path("ca.pem")
+    key = load_pem_private_key(Path("a.key").read_bytes(), None)
+    Path("a.secret").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"s3cret"))
+    )
+    Path("password").write_text("s3cret\nwhat follows is no part of it\n")
+    Path("app.py").write_text("from trio_stream import App\napp = App()")
+    return directory
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--certfile a.pem",
+        "--certfile a.pem --certfile b.pem --ca-certs ca.pem",
+        "--certfile a.pem --keyfile a.key --certfile b.pem --keyfile b.key",
+        "--certfile a.pem --keyfile a.secret --keyfile-password env:OUR_PASSWORD",
+        "--certfile a.pem --keyfile a.secret --keyfile-password file:password",
+    ],
+)
+@pytest.mark.usefixtures("pem")
+def test_certificates_are_loaded(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setenv("OUR_PASSWORD", "s3cret")
+    monkeypatch.setattr(App, "run", lambda app, **options: seen.append(options["ssl_context"]))
+    assert main(["app.py", *options.split()]) == 0
+    assert [type(source) for source in seen] == [Certificates]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--keyfile a.key", "--keyfile needs a --certfile"),
+        ("--keyfile-password env:X", "--keyfile-password needs a --certfile"),
+        ("--ca-certs ca.pem", "--ca-certs needs a --certfile"),
+        ("--certfile a.pem --certfile b.pem --keyfile a.key", "there are 2 and 1"),
+        ("--certfile none.pem", "can't read 'none.pem': No such file"),
+        ("--certfile a.pem --keyfile none.key", "can't read 'none.key': No such file"),
+        ("--certfile a.pem --ca-certs .", "can't read '.': Is a directory"),
+        ("--certfile app.py", "'app.py' and the key in 'app.py' are no certificate and key"),
+        ("--certfile a.pem --keyfile b.key", "no certificate and key that belong together"),
+        ("--certfile a.pem --ca-certs app.py", "'app.py' has no certificates in PEM"),
+        (
+            "--certfile a.pem --keyfile a.secret",
+            "'a.secret' is encrypted: a password is needed; --keyfile-password says where it is",
+        ),
+        ("--certfile a.pem --keyfile a.secret --keyfile-password env:HOME", "password is wrong"),
+        ("--certfile a.pem --keyfile-password s3cret", "env:NAME or file:PATH, and not the"),
+        ("--certfile a.pem --keyfile-password env:NONE", "no environment variable 'NONE'"),
+        ("--certfile a.pem --keyfile-password file:none", "can't read 'none': No such file"),
+    ],
+)
+@pytest.mark.usefixtures("pem")
+def test_certificates_that_cannot_be_loaded(
+    options: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["app.py", *options.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+async def test_https_and_certificates_that_are_loaded_again(pem: Path) -> None:
+    async def shown_name() -> str:
+        stream = trio.SSLStream(
+            await trio.open_tcp_stream("127.0.0.1", port), context, server_hostname="a.example"
+        )
+        async with stream:
+            await stream.do_handshake()
+            return str(stream.getpeercert()["subjectAltName"][0][1])
+
+    context = make_client_context(lambda context: setattr(context, "check_hostname", False))
+    certfile = str(pem / "a.pem")
+    async with run_python("-m", "trio_stream", "--port", "0", "--certfile", certfile) as program:
+        await program.read_until("curl .* https://127.0.0.1:PORT/song.wav")
+        port = int((await program.read_until(r"Serving on https://127\.0\.0\.1:(\d+)"))[1])
+        assert await shown_name() == "a.example"
+        Path(certfile).write_bytes(Path("b.pem").read_bytes())
+        program.process.send_signal(signal.SIGHUP)
+        while await shown_name() == "a.example":
+            await trio.sleep(0.01)
+        Path(certfile).write_bytes(b"")
+        program.process.send_signal(signal.SIGHUP)
+        assert await shown_name() == "b.example"
+        program.process.terminate()
+        status, log = await program.wait()
+    assert status == 0
+    assert "INFO trio_stream: the certificates were loaded again\n" in log
+    assert "Traceback" not in log
 
 
 # Targets...

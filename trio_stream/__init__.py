@@ -22,9 +22,11 @@
 #     _file_answer  what a client gets of a file
 #     _message      _outgoing     a body read whole; the bytes of a response
 #     _request_body
+#     _tls          TLS over a transport
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
 #     _head         the head of a response, checked
 #     _page         the look of pages that show files
+#     _certificates               what TLS shows of the server
 #     _tree         a folder, and what may be seen of it
 #     _file         a regular file, and what can be read of it without waiting
 #     _conditions   _ranges       _media    _wording    versions, parts, types, names of files
@@ -34,6 +36,7 @@
 #     _config       _stats        _background
 
 from ._app import App as App
+from ._certificates import Certificates as Certificates
 from ._config import Config as Config
 from ._events import EventStream as EventStream
 from ._forms import FormFile as FormFile
@@ -53,6 +56,7 @@ for _public in (
     AbortReason,
     App,
     BadRequestError,
+    Certificates,
     Config,
     EventStream,
     FormFile,

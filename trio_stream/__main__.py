@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import re
 import sys
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__, _demo
 from ._announce import HAVE_QR, announce
+from ._certificates import Certificates
 from ._listeners import (
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -26,8 +29,6 @@ from ._targets import UsageError, find_app, list_examples
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._app import App
-    from ._server import Server
 
 # What to do about an address that is not to be had.
 ADVICE = {
@@ -53,6 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
             list_examples()
             return 0
         check_options(options)
+        certificates = load_certificates(options)
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
@@ -62,7 +64,10 @@ def main(args: Sequence[str] | None = None) -> int:
         is_demo = options.target is None
         with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
             shared = app.name if isinstance(app, Share) else None
-            serve(app, options, partial(announce, shared=shared, qr=options.qr))
+            run = partial(app.run, announce=partial(announce, shared=shared, qr=options.qr))
+            if certificates is not None:
+                run = partial(run, ssl_context=certificates)
+            serve(run, options)
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
@@ -127,6 +132,32 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--qr", action="store_true", help="print the address as a QR code, for a phone"
     )
+    parser.add_argument(
+        "--certfile",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="serve HTTPS with the certificate in this PEM file, followed by those that lead to a "
+        "root. Several: each for its names. SIGHUP loads them again",
+    )
+    parser.add_argument(
+        "--keyfile",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="its private key, in PEM, one for each --certfile; without, it is in that file",
+    )
+    parser.add_argument(
+        "--keyfile-password",
+        metavar="SOURCE",
+        help="where to find the password of the private keys: env:NAME (an environment variable) "
+        "or file:PATH (its first line)",
+    )
+    parser.add_argument(
+        "--ca-certs",
+        metavar="FILE",
+        help="let in only clients with a certificate that leads to one in this PEM file",
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -170,16 +201,70 @@ def _descriptor(text: str) -> int:
 
 
 def _demo_url(options: argparse.Namespace) -> str:
+    scheme = "https" if options.certfile else "http"
     if options.unix is not None:
-        return f"--unix-socket {options.unix} http://localhost"
+        return f"--unix-socket {options.unix} {scheme}://localhost"
     if options.fd:
-        return "http://ADDRESS"
+        return f"{scheme}://ADDRESS"
     port = DEFAULT_PORT if options.port is None else options.port
     host, port = split_host((options.host or [DEFAULT_HOST])[0], port)
-    return describe_address((host, port or "PORT"))
+    return describe_address((host, port or "PORT"), scheme)
 
 
-def serve(app: App, options: argparse.Namespace, announce: Callable[[Server], object]) -> None:
+def load_certificates(options: argparse.Namespace) -> Certificates | None:
+    """What the options for TLS ask for.
+
+    Raises:
+      UsageError: They do not fit together, or a file is not what it should be.
+    """
+    certfiles, keyfiles = options.certfile, options.keyfile
+    if not certfiles:
+        for name in ("keyfile", "keyfile_password", "ca_certs"):
+            if getattr(options, name):
+                raise UsageError(f"--{name.replace('_', '-')} needs a --certfile")
+        return None
+    if keyfiles and len(keyfiles) != len(certfiles):
+        raise UsageError(
+            f"each --certfile needs its --keyfile, in the same order, or none has one; there are "
+            f"{len(certfiles)} and {len(keyfiles)}"
+        )
+    password = find_password(options.keyfile_password)
+    pairs = zip(certfiles, keyfiles or [None] * len(certfiles), strict=True)
+    try:
+        return Certificates(*pairs, password=password, ca_certs=options.ca_certs)
+    except OSError as exc:
+        raise UsageError(f"can't read {exc.filename!r}: {exc.strerror}") from exc
+    except ValueError as exc:
+        advice = "" if password else "; --keyfile-password says where it is"
+        raise UsageError(f"{exc}{advice if 'is encrypted' in str(exc) else ''}") from exc
+
+
+def find_password(source: str | None) -> str | None:
+    """The password that `--keyfile-password` leads to. It is not shown in a list of processes.
+
+    Raises:
+      UsageError: It leads to none.
+    """
+    if source is None:
+        return None
+    kind, _, name = source.partition(":")
+    if kind == "env" and name:
+        if name not in os.environ:
+            raise UsageError(f"--keyfile-password: there is no environment variable {name!r}")
+        return os.environ[name]
+    if kind == "file" and name:
+        try:
+            return Path(name).read_text("utf-8").partition("\n")[0]
+        except (OSError, UnicodeError) as exc:
+            reason = getattr(exc, "strerror", None) or str(exc)
+            raise UsageError(f"--keyfile-password: can't read {name!r}: {reason}") from exc
+    raise UsageError(
+        "--keyfile-password takes env:NAME or file:PATH, and not the password itself, which all "
+        "users of this machine could see"
+    )
+
+
+def serve(run: Callable[..., object], options: argparse.Namespace) -> None:
     """`App.run`.
 
     Raises:
@@ -188,13 +273,12 @@ def serve(app: App, options: argparse.Namespace, announce: Callable[[Server], ob
     hosts = options.host or [DEFAULT_HOST]
     port = DEFAULT_PORT if options.port is None else options.port
     try:
-        app.run(
+        run(
             host=hosts,
             port=port,
             unix=options.unix,
             unix_mode=options.unix_mode,
             fds=options.fd,
-            announce=announce,
         )
     except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
         number = getattr(exc, "errno", None) or 0

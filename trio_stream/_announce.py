@@ -36,12 +36,12 @@ def announce(server: Server, *, shared: str | None = None, qr: bool = False) -> 
     for bound in server.addresses:
         addresses = find_addresses(*bound[:2]) if isinstance(bound, tuple) else [bound]
         for address in addresses:
-            print(f"Serving on {describe_address(address)}")
+            print(f"Serving on {describe_address(address, server.scheme)}")
         found += addresses
     if qr:
         # The best one is what the phone can use that takes a picture of it.
         best = min(found, key=is_local)
-        print_qr(describe_address(best))
+        print_qr(describe_address(best, server.scheme))
         if is_local(best):
             print("Only this machine can use it. --host 0.0.0.0 lets others in.")
     sys.stdout.flush()

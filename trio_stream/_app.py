@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from trio_util import move_on_when
 
+from ._background import open_background
+from ._certificates import check_context, reloading_on_hangup
 from ._config import Config
 from ._file_answer import FileOptions
 from ._listeners import (
@@ -26,8 +28,10 @@ from ._static import StaticFiles
 from ._tree import Tree
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Sequence
 
+    from ._certificates import Certificates
     from ._file import StrPath
 
 
@@ -241,6 +245,7 @@ class App:
         unix: StrPath | None = None,
         unix_mode: int = DEFAULT_UNIX_MODE,
         fds: Sequence[int] = (),
+        ssl_context: ssl.SSLContext | Certificates | None = None,
         task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until cancelled, or until `Server.shutdown`.
@@ -256,15 +261,18 @@ class App:
           unix_mode: The permissions of that socket.
           fds: Descriptors of listening sockets (TCP or Unix) to serve instead of `host`. They are
             taken over, so they are closed at the end; the path of a Unix socket stays.
+          ssl_context: For HTTPS: `Certificates`, or a context for servers; neither is changed.
           task_status: For `nursery.start`.
 
         Raises:
           OSError: The address is not to be had, or a descriptor is no listening socket.
-          ValueError: There is no host, or a port is none.
+          ValueError: There is no host, a port is none, or the context is for clients.
         """
+        check_context(ssl_context)
         listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
         async with open_listeners(listen) as listeners:
-            await Server(self._router, self.config, listeners).serve(task_status)
+            server = Server(self._router, self.config, listeners, ssl_context=ssl_context)
+            await server.serve(task_status)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it."""
@@ -280,6 +288,7 @@ class App:
         unix: StrPath | None = None,
         unix_mode: int = DEFAULT_UNIX_MODE,
         fds: Sequence[int] = (),
+        ssl_context: ssl.SSLContext | Certificates | None = None,
         announce: Callable[[Server], object] | None = None,
     ) -> None:
         """Serve from a script, until Ctrl-C or SIGTERM: `trio.run` around `serve`.
@@ -291,28 +300,38 @@ class App:
           unix_mode: The permissions of that socket.
           fds: Descriptors of listening sockets to serve instead of `host`. Those that systemd
             passes to this process (`LISTEN_FDS`) are added.
+          ssl_context: For HTTPS, as in `serve`. `Certificates` are loaded again by SIGHUP.
           announce: Called with the `Server` once all listeners are bound. Without it, where it
             serves is printed on stdout.
 
         Raises:
           OSError: The address is not to be had, or a descriptor is no listening socket.
-          ValueError: There is no host, or a port is none.
+          ValueError: There is no host, a port is none, or the context is for clients.
         """
+        check_context(ssl_context)
         fds = [*fds, *take_systemd_fds()]
         listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
-        trio.run(self._serve_until_signal, listen, announce or _print_addresses)
+        announce = announce or _print_addresses
+        trio.run(self._serve_until_signal, listen, ssl_context, announce)
 
     async def _serve_until_signal(
-        self, listen: Listen, announce: Callable[[Server], object]
+        self,
+        listen: Listen,
+        ssl_context: ssl.SSLContext | Certificates | None,
+        announce: Callable[[Server], object],
     ) -> None:
         async with open_listeners(listen) as listeners:
-            server = Server(self._router, self.config, listeners)
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            server = Server(self._router, self.config, listeners, ssl_context=ssl_context)
+            with (
+                reloading_on_hangup(ssl_context) as reload,
+                trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+            ):
                 announce(server)
-                async with move_on_when(signals.__anext__):
+                async with move_on_when(signals.__anext__), open_background() as start_soon:
+                    start_soon(reload)
                     await server.serve()
 
 
 def _print_addresses(server: Server) -> None:
     for address in server.addresses:
-        print(f"Serving on {describe_address(address)}", flush=True)
+        print(f"Serving on {describe_address(address, server.scheme)}", flush=True)

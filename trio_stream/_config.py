@@ -58,8 +58,8 @@ class Config:
     """
 
     stream_buffer_size: int = 64 * 1024
-    """What is accepted ahead for a stream that has no non-blocking send (TLS, memory), and read
-    ahead from it to notice its end."""
+    """What is accepted ahead for a stream that has no non-blocking send, such as `trio.SSLStream`,
+    and read ahead from it, or from TLS, to notice its end."""
 
     send_budget: int = 2 * 1024 * 1024
     """So many bytes the responses under way may send, together, before other tasks run.

@@ -190,6 +190,7 @@ class Connection:
                 return False
             transport = self._transport
             request = Request(head, self._config, client=transport.client, scheme=transport.scheme)
+            request.client_certificate = transport.client_certificate
         except BadRequestError as exc:
             logger.debug("%s: %d for a bad request: %s", self._transport.client, exc.status, exc)
             self._refusal = exc.status

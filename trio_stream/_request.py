@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
@@ -34,6 +34,8 @@ class Request(Message):
         segment).
       params: What the parts of the route's pattern matched, decoded: `{"id": "7"}` for
         `/users/:id`, and under `"*"` the tail of a wildcard.
+      client_certificate: The certificate that the client has shown and the server has verified, as
+        `ssl.SSLSocket.getpeercert` gives it; `None` without.
       body: What has not been read of the body, as it comes: `async for data in req.body`. Not
         reading stops the client.
 
@@ -51,6 +53,7 @@ class Request(Message):
         self.target = head.target.decode("ascii")
         self.raw_path, self._raw_query = split_target(self.method, self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
+        self.client_certificate: dict[str, Any] | None = None
         self._peer = client, scheme
         self._trusted_proxies = config.trusted_proxies
 

@@ -10,17 +10,21 @@ import trio
 
 from ._accept import ClientCounts, accept_connections
 from ._background import open_background
+from ._certificates import current_context
 from ._connection import Connection
 from ._proxied import receive_client
 from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._stalls import StallWatch, Timeouts
 from ._stats import Stats
+from ._tls import serve_tls
 from ._transport import open_transport, peer_address
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Sequence
 
+    from ._certificates import Certificates
     from ._config import Config
     from ._routing import Router
     from ._transport import Transport
@@ -36,12 +40,18 @@ class Server:
     """
 
     def __init__(
-        self, router: Router, config: Config, listeners: Sequence[trio.SocketListener] = ()
+        self,
+        router: Router,
+        config: Config,
+        listeners: Sequence[trio.SocketListener] = (),
+        *,
+        ssl_context: ssl.SSLContext | Certificates | None = None,
     ) -> None:
         self.stats = Stats()
         self._router = router
         self._config = config
         self._listeners = listeners
+        self._ssl_context = ssl_context
         self._addresses = [listener.socket.getsockname() for listener in listeners]
         self._watcher = ReadinessWatcher() if HAVE_EPOLL else None
         self._stalls = StallWatch(config.stall_timeout)
@@ -70,6 +80,11 @@ class Server:
                 port: int = address[1]
                 return port
         raise LookupError(f"a server on {self._addresses} has no port")
+
+    @property
+    def scheme(self) -> str:
+        """`"http"` or `"https"`."""
+        return "http" if self._ssl_context is None else "https"
 
     def shutdown(self) -> None:
         """End gracefully: accept nothing more, and close each connection as soon as it is idle.
@@ -121,7 +136,16 @@ class Server:
             ) as transport:
                 if client is not None:
                     transport.client = client
-                await self.serve_transport(transport)
+                if self._ssl_context is None:
+                    await self.serve_transport(transport)
+                else:
+                    await serve_tls(
+                        transport,
+                        current_context(self._ssl_context),
+                        self._config,
+                        self._stalls,
+                        self.serve_transport,
+                    )
         except* (
             Exception
         ):  # ours: what a handler raises has been dealt with, and one client is not all

@@ -22,8 +22,10 @@ from ._tree import Entry, Tree
 from ._zip import HAVE_ZIP, zip_folder
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping, Sequence
 
+    from ._certificates import Certificates
     from ._file import OpenFile, StrPath
     from ._listeners import Listen
     from ._request import Request
@@ -67,11 +69,14 @@ class Share(App):
         self.get("/*", self._serve)
 
     async def _serve_until_signal(
-        self, listen: Listen, announce: Callable[[Server], object]
+        self,
+        listen: Listen,
+        ssl_context: ssl.SSLContext | Certificates | None,
+        announce: Callable[[Server], object],
     ) -> None:
         async with open_background() as start_soon:
             start_soon(self.transfers.show)
-            await super()._serve_until_signal(listen, announce)
+            await super()._serve_until_signal(listen, ssl_context, announce)
 
     # Answers...
 

@@ -14,7 +14,7 @@ import struct
 import sys
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import trio
 
@@ -106,6 +106,11 @@ class Transport(ABC):
         self._stop_timer()
         if self._pace is not None:
             self._pace.close()
+
+    @property
+    def client_certificate(self) -> dict[str, Any] | None:
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert` gives it; `None` without."""
+        return None
 
     @abstractmethod
     def send_some(self, *pieces: Bytes) -> int:
@@ -368,6 +373,12 @@ class StreamTransport(Transport):
         self._change = trio.lowlevel.ParkingLot()
         start_soon(self._drain_send_buffer)
         start_soon(self._read_ahead)
+
+    @property
+    def client_certificate(self) -> dict[str, Any] | None:
+        if isinstance(self._stream, trio.SSLStream):
+            return self._stream.getpeercert() or None
+        return None
 
     def send_some(self, *pieces: Bytes) -> int:
         if self._broken:
