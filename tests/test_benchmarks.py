@@ -22,6 +22,7 @@ from tests.benchmarks.scenarios.requests import Requests
 from tests.benchmarks.scenarios.slow_files import SlowFiles
 from tests.benchmarks.scenarios.small_files import SmallFiles
 from tests.benchmarks.scenarios.stalled import Stalled
+from tests.benchmarks.scenarios.storm import Storm
 from tests.benchmarks.scenarios.unknown import Unknown
 from tests.benchmarks.scenarios.uploads import Uploads
 from tests.benchmarks.scenarios.vanish import Vanish
@@ -45,6 +46,7 @@ MIB = 1 << 20
         Files(total=MIB, turns=1),
         SmallFiles(count=80),
         SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),
+        Storm(clients=20, seconds=0.3, patience=0.3),
         ColdFile(size=MIB, turns=1, quiet=0.05),
     ],
     ids=lambda scenario: scenario.name,

@@ -1088,3 +1088,38 @@ async def test_a_client_that_has_gone_has_no_address() -> None:
     await reset(client)
     async with open_transport(server, Config(), StallWatch(60), None) as transport:
         assert transport.client is None
+
+
+class UnendingStream(PlainStream, trio.abc.HalfCloseableStream):
+    """A stream whose end does not go through, as that of TLS to a client with a full window."""
+
+    async def send_eof(self) -> None:
+        await trio.sleep_forever()
+
+
+async def test_send_eof_gives_up_a_client_that_does_not_take_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    server, _ = memory_stream_pair()
+    stream = UnendingStream(server)
+    async with stream_transport(stream, Config(stall_timeout=60)) as (transport, _):
+        start = trio.current_time()
+        with pytest.raises(trio.BrokenResourceError, match="stopped reading"):
+            await transport.send_eof()
+        assert trio.current_time() == start + 60
+
+
+class ClosedStream(PlainStream, trio.abc.HalfCloseableStream):
+    """A stream that somebody else closes just before its end."""
+
+    async def send_eof(self) -> None:
+        await self.aclose()
+        raise trio.ClosedResourceError
+
+
+async def test_finishing_a_stream_that_somebody_closes_harms_nothing() -> None:
+    server, _ = memory_stream_pair()
+    async with stream_transport(ClosedStream(server)) as (transport, _):
+        with pytest.raises(trio.BrokenResourceError, match="closed"):
+            await transport.send_eof()
+        await transport.finish()

@@ -431,11 +431,21 @@ class StreamTransport(Transport):
                 raise trio.BrokenResourceError("the client has stopped reading")
         if self._broken:
             raise trio.BrokenResourceError("the stream is broken")
+        # The end of TLS is a record, for which there must be room as for any other.
+        with trio.move_on_after(self._stall_timeout) as scope:
+            await self._send_end()
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError("the client has stopped reading")
+
+    async def _send_end(self) -> None:
         if self._eof_is_close:
             await self._stream.aclose()
-        else:
-            assert isinstance(self._stream, trio.abc.HalfCloseableStream)
+            return
+        assert isinstance(self._stream, trio.abc.HalfCloseableStream)
+        try:
             await self._stream.send_eof()
+        except trio.ClosedResourceError as exc:  # by whoever else has the stream
+            raise trio.BrokenResourceError("the stream was closed") from exc
 
     def reset(self) -> None:
         self._broken = True

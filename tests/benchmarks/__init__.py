@@ -2,9 +2,10 @@
 
 ::
 
-    python -m tests.benchmarks                        # all scenarios
+    python -m tests.benchmarks                        # all scenarios but storm
     python -m tests.benchmarks chunks requests        # some
     python -m tests.benchmarks chunks --rounds 9 --json chunks.json
+    python -m tests.benchmarks storm --clients 2000 --seconds 600
 
 Linux only, from the root of a checkout, with nothing installed beyond what `trio_stream` needs. The
 scenarios with files have other servers to compare with: `pip install -e '.[bench]'` installs those
@@ -25,6 +26,9 @@ that are in Python, and the system's package manager nginx. What is missing is l
 - `slow_files` lets many clients download a large file slowly, and gives the memory that each costs.
 - `cold_file` downloads a file that is not in the page cache, and gives the time that small requests
   beside it take.
+- `storm`, which runs only when it is named, keeps thousands of good and bad clients connected, as
+  many and as long as `--clients` and `--seconds` say; it checks the hash of all that the good ones
+  receive, and gives what a probe waits meanwhile, and what is left of them all.
 
 How it measures. A server is a command line and runs as its own process, pinned to one core; the
 client, this process, has another one, and does as little as it can, so the server is what limits

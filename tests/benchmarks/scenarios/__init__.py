@@ -7,6 +7,7 @@ from tests.benchmarks.scenarios.requests import Requests
 from tests.benchmarks.scenarios.slow_files import SlowFiles
 from tests.benchmarks.scenarios.small_files import SmallFiles
 from tests.benchmarks.scenarios.stalled import Stalled
+from tests.benchmarks.scenarios.storm import Storm
 from tests.benchmarks.scenarios.unknown import Unknown
 from tests.benchmarks.scenarios.uploads import Uploads
 from tests.benchmarks.scenarios.vanish import Vanish
@@ -24,5 +25,6 @@ SCENARIOS = {
         SmallFiles(),
         SlowFiles(),
         ColdFile(),
+        Storm(),
     )
 }

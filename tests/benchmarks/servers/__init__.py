@@ -9,6 +9,7 @@ Paths, for GET where nothing else is said:
 - `/hello`: `Hello, World!` (`requests`, `cold_file`).
 - `/files/NAME` and `/static/NAME`: a file of the folder that `disk.py` makes, as the server sends
   one file and as it serves whole folders (`files`, `small_files`, `slow_files`, `cold_file`).
+- `/storm/...`: see `storm_app.py` (`storm`).
 - `/vanish/asleep/ID`, `/vanish/sending/ID` and `/vanish/state`: see `scenarios/vanish.py`.
 """
 
@@ -35,6 +36,7 @@ SERVERS = (
         *_FILES,
     ),
     _module("trio_stream, logging", "trio_stream_logged", "requests"),
+    _module("trio_stream", "storm_app", "storm"),
     _module("nginx", "nginx", *_FILES, needs=("nginx",)),
     _module("aiohttp", "aiohttp_app", *_FILES, needs=("aiohttp",)),
     _module(
