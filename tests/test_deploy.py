@@ -6,6 +6,7 @@ does.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from contextlib import asynccontextmanager
@@ -18,7 +19,10 @@ import trio
 from tests.clients import until
 from tests.harness import connect, get
 from tests.proxies import haproxy, needs, nginx
+from tests.test_main import download, run_python
 from trio_stream import AbortReason, App, Config, Request, Response, Server
+from trio_stream.__main__ import make_parser
+from trio_stream._targets import import_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -210,3 +214,64 @@ async def test_handler_knows_its_client(proxy: str, tmp_path: Path) -> None:
                 )
                 assert (await client.receive_some()).endswith(b"\r\n\r\nok")
     assert clients == ["127.0.0.1", "127.0.0.1"]
+
+
+@needs("nginx")
+async def test_workers_behind_nginx(tmp_path: Path) -> None:
+    unix = tmp_path / "http.sock"
+    app = str(FOLDER / "app.py")
+    command = ("-m", "trio_stream", "--workers", "2", "--unix", str(unix), app)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        async with run_python(*command) as program, run_proxy("nginx", listener, unix, tmp_path):
+            workers = set[str]()
+            while len(workers) < 2:  # as soon as both serve
+                _, metrics = await download(port, "/metrics")
+                workers = set(re.findall(rb'trio_stream_active_responses{worker="(\d+)"}', metrics))
+            head, body = await download(port, "/")
+            assert head.startswith("HTTP/1.1 200 OK\r\n")
+            assert body == b"Hello, 127.0.0.1!\n"
+            for probe in ("/livez", "/readyz"):
+                head, _ = await download(port, probe)
+                assert head.startswith("HTTP/1.1 200 OK\r\n")
+            _, metrics = await download(port, "/metrics")
+            # What both count is summed, and this request is one of them.
+            (requests,) = re.findall(rb"^trio_stream_requests_total (\S+)", metrics, re.MULTILINE)
+            assert float(requests) >= 5
+            program.process.terminate()
+            status, _ = await program.wait()
+            assert status == 0
+
+
+def test_grace_periods_fit_together() -> None:
+    """What ends the server gives it more time than it takes, in each of the files."""
+    grace = Config().shutdown_grace
+    unit = (FOLDER / "trio-stream.service").read_text()
+    (stop,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(stop) > grace + 5  # after which the supervisor kills its workers
+    manifests = (FOLDER / "kubernetes.yaml").read_text()
+    (period,) = re.findall(r"terminationGracePeriodSeconds: (\d+)$", manifests, re.MULTILINE)
+    (pause,) = re.findall(r'command: \[sleep, "(\d+)"\]', manifests)
+    assert int(period) > int(pause) + grace
+
+
+@pytest.mark.parametrize("name", ["trio-stream.service", "Dockerfile"])
+def test_command_line_is_one(name: str) -> None:
+    text = (FOLDER / name).read_text()
+    match = re.search(r"trio-stream (--.*)$", text, re.MULTILINE)
+    words = (
+        match[1].split()
+        if match
+        else json.loads("[" + re.findall(r"^ENTRYPOINT \[(.*)\]$", text, re.MULTILINE)[0] + "]")[1:]
+    )
+    options = make_parser().parse_args(words)
+    assert options.access_log == "json"
+
+
+def test_app_has_what_the_manifests_ask_for() -> None:
+    manifests = (FOLDER / "kubernetes.yaml").read_text()
+    paths = set(re.findall(r"path: (/\w+)", manifests))
+    assert paths == {"/livez", "/readyz", "/metrics"}
+    app = import_file(FOLDER / "app.py").app
+    for path in paths:
+        assert app._router.find("GET", path)[0].handler.__module__ == "trio_stream._metrics"
