@@ -11,6 +11,8 @@ import trio
 
 from tests.harness import pattern
 from trio_stream import App, Config, Request, Response, Server
+from trio_stream.__main__ import make_parser
+from trio_stream._listeners import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_UNIX_MODE
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -154,3 +156,27 @@ def test_table_of_limits_is_that_of_config() -> None:
         name: f"{value:.10g}" if type(value) in (int, float) else str(value)
         for name, value in defaults.items()
     }
+
+
+def test_table_of_options_is_that_of_the_command_line() -> None:
+    parser = make_parser()
+    rows = re.findall(r"^\| (`--[^|]+) \| ([^|]*) ?\| \S", README, re.MULTILINE)
+    told = {name for names, _ in rows for name in re.findall(r"--[\w-]+", names)}
+    options = {name for action in parser._actions for name in action.option_strings}
+    assert told == options - {"-h", "--help", "--list", "--version"}
+    defaults = {names.split("`")[1]: default.strip() for names, default in rows}
+    assert defaults["--host"] == DEFAULT_HOST
+    assert defaults["--port"] == str(DEFAULT_PORT)
+    assert defaults["--unix-mode"] == f"{DEFAULT_UNIX_MODE:o}"
+    assert defaults["--access-log"] == parser.get_default("access_log")
+
+
+async def test_lifespan_example() -> None:
+    names: dict[str, Any] = {}
+    exec(block("lifespan"), names)
+    async with open_client(names["app"]) as client:
+        assert names["app"].nursery.child_tasks == set()
+        for path in ("/livez", "/readyz"):
+            response = await client.get(path)
+            assert response.status_code == 200
+            await response.read()
