@@ -22,7 +22,7 @@ from trio_stream import (
     Server,
 )
 from trio_stream._connection import Connection
-from trio_stream._transport import SocketTransport
+from trio_stream._socket_transport import SocketTransport
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.harness import connect, get, start_server, without_date
 from trio_stream import App, Config, Request, Response
-from trio_stream._transport import SocketTransport
+from trio_stream._socket_transport import SocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -23,7 +23,8 @@ from tests.clients import body, open_descriptors, registered_descriptors, reset,
 from tests.harness import connect, get, start_server
 from trio_stream import AbortReason, App, Config, Response
 from trio_stream._connection import Connection
-from trio_stream._transport import SocketTransport, StreamTransport
+from trio_stream._socket_transport import SocketTransport
+from trio_stream._stream_transport import StreamTransport
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:

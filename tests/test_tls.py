@@ -33,8 +33,8 @@ from trio_stream import AbortReason, App, Certificates, Config, Request, Respons
 from trio_stream._readiness import HAVE_EPOLL
 from trio_stream._routing import Router
 from trio_stream._stalls import StallWatch
+from trio_stream._stream_transport import open_transport
 from trio_stream._tls import TLSTransport
-from trio_stream._transport import open_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

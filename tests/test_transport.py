@@ -28,14 +28,10 @@ from tests.clients import Told, body, open_descriptors, open_socket_pair, reset
 from trio_stream import AbortReason, Config
 from trio_stream._file import FilePart, open_file
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
+from trio_stream._socket_transport import SocketTransport
 from trio_stream._stalls import StallWatch
-from trio_stream._transport import (
-    READ_SIZE,
-    SocketTransport,
-    StreamTransport,
-    Transport,
-    open_transport,
-)
+from trio_stream._stream_transport import StreamTransport, open_transport
+from trio_stream._transport import READ_SIZE, Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

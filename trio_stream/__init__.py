@@ -26,7 +26,8 @@
 #     _file_answer  what a client gets of a file
 #     _message      _outgoing     a body read whole; the bytes of a response
 #     _request_body
-#     _tls          TLS over a transport
+#     _stream_transport           partial sends over any stream, by tasks
+#     _tls          _socket_transport           TLS over a transport; sends by system calls
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
 #     _request_rules              what a request must not say
 #     _framing      _target       where a body ends; what a request is for

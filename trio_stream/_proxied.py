@@ -8,7 +8,7 @@ import trio
 
 from ._addresses import is_trusted
 from ._proxy_protocol import ProxyProtocolError, parse_header
-from ._transport import peek_some, peer_address
+from ._socket_transport import peek_some, peer_address
 
 if TYPE_CHECKING:
     from ._config import Config

@@ -15,10 +15,11 @@ from ._connection import Connection
 from ._proxied import receive_client
 from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
+from ._socket_transport import peer_address
 from ._stalls import StallWatch, Timeouts
 from ._stats import Stats
+from ._stream_transport import open_transport
 from ._tls import serve_tls
-from ._transport import open_transport, peer_address
 from ._worker_stats import told_to_workers
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import trio
 
 from tests.clients import reset
-from trio_stream import _transport
+from trio_stream import _socket_transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -216,7 +216,7 @@ class _FailingOs:
 @contextmanager
 def failing_os(fd: int, faults: Faults, watcher: ReadinessWatcher) -> Iterator[None]:
     """Let the calls that send to `fd` fail, for the length of the block."""
-    with patch.object(_transport, "os", _FailingOs(fd, faults, watcher)):
+    with patch.object(_socket_transport, "os", _FailingOs(fd, faults, watcher)):
         yield
 
 
