@@ -21,7 +21,7 @@ from tests.harness import connect, get
 from tests.proxies import haproxy, needs, nginx
 from tests.test_main import download, run_python
 from trio_stream import AbortReason, App, Config, Request, Response, Server
-from trio_stream.__main__ import make_parser
+from trio_stream._command_line import make_parser
 from trio_stream._targets import import_file
 
 if TYPE_CHECKING:

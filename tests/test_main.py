@@ -803,7 +803,7 @@ async def test_it_serves_sockets_that_were_opened_for_it(
 def test_a_qr_code_needs_a_library(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trio_stream.__main__.HAVE_QR", False)
+    monkeypatch.setattr("trio_stream._command_line.HAVE_QR", False)
     assert main(["--qr"]) == 2
     message = "trio-stream: --qr needs a library: pip install 'trio-stream[share]'\n"
     assert capsys.readouterr() == ("", message)

@@ -11,7 +11,7 @@ import trio
 
 from tests.harness import pattern
 from trio_stream import App, Config, Request, Response, Server
-from trio_stream.__main__ import make_parser
+from trio_stream._command_line import make_parser
 from trio_stream._listeners import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_UNIX_MODE
 from trio_stream.testing import open_client
 

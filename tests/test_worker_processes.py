@@ -13,7 +13,8 @@ import trio
 
 from tests.clients import until
 from tests.test_main import Program, download, open_download, run_python
-from trio_stream.__main__ import main, make_parser
+from trio_stream.__main__ import main
+from trio_stream._command_line import make_parser
 
 APP = """
 import os, trio
@@ -214,7 +215,7 @@ async def test_a_change_of_the_code_is_served(app: Path, tmp_path: Path) -> None
 def test_a_usage_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: str, message: str
 ) -> None:
-    monkeypatch.setattr("trio_stream.__main__.HAVE_WATCHFILES", False)
+    monkeypatch.setattr("trio_stream._command_line.HAVE_WATCHFILES", False)
     assert main(args.split()) == 2
     assert message in capsys.readouterr().err
 
@@ -222,7 +223,7 @@ def test_a_usage_error(
 def test_workers_need_posix(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trio_stream.__main__.IS_POSIX", False)
+    monkeypatch.setattr("trio_stream._command_line.IS_POSIX", False)
     assert main(["--workers", "2"]) == 2
     assert "--workers and --reload need a POSIX system" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 # The layers, each importing only from those below it:
 #
 #     __main__ (the command line), testing
+#     _command_line               its options
 #     _targets      _announce    what it serves, and where
 #     _workers                    several processes that serve, and who keeps them running
 #     _log_writer   logs on stdout and stderr
