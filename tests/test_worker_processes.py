@@ -185,9 +185,9 @@ async def test_a_change_of_the_code_is_served(app: Path, tmp_path: Path) -> None
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(wait)
-                while True:
+                for seconds in (2**n for n in range(10)):  # in the end, long enough to start
                     app.write_text(code)
-                    await trio.sleep(0.5)
+                    await trio.sleep(seconds / 2)
 
         await change(code, " serves")
         port = await program.read_port()
