@@ -145,3 +145,8 @@ def test_a_qr_code_is_printed_in_ascii_if_need_be(monkeypatch: pytest.MonkeyPatc
     print_qr("http://127.0.0.1:8000")
     sys.stdout.flush()
     assert buffer.getvalue().startswith(b"\x1b[7m")
+
+
+def test_nothing_is_said_without_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it if descriptor 1 is closed
+    announce(server_on(("127.0.0.1", 8000)))

@@ -229,6 +229,28 @@ async def test_a_directory_that_has_gone_is_no_error_at_the_end(directory: Path)
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("name", ["gone", "long" * 40])
+async def test_a_worker_that_cannot_tell_its_statistics_serves(
+    directory: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = directory / name
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(other))
+    if name != "gone":
+        other.mkdir()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            server = await start_server(nursery, metrics_app())
+            async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+                await stream.send_all(get("/metrics", "Connection: close"))
+                answer = b"".join([data async for data in stream])
+            server.shutdown()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.getMessage().startswith("the metrics of other workers will lack this one: ")
+    assert str(other) in warning.getMessage()
+    caplog.clear()
+
+
 def test_memory_is_unknown_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "exists", lambda _: False)
     assert _worker_stats.resident_memory() == 0

@@ -188,6 +188,22 @@ async def test_a_worker_that_dies_is_followed_by_another_with_back_off(
     log.clear()
 
 
+async def test_a_signal_without_a_name_kills_only_a_worker(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    number = 40  # a signal of real time, on Linux
+    statuses: list[int] = []
+    fakes = Fakes(Fate(dies_at=0, ready_at=-1, status=-number))
+    async with supervise(monkeypatch, fakes, 1, statuses):
+        await trio.sleep(10)
+        signal.raise_signal(signal.SIGINT)
+    assert fakes.started_at == [0, 0.5]
+    assert statuses == [0]
+    (error,) = [record.getMessage() for record in log.records if record.levelno == logging.ERROR]
+    assert error == f"worker 1 has ended by signal {number}: the next one starts in 0.5 seconds"
+    log.clear()
+
+
 async def test_the_others_start_when_the_first_one_has_come_up(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:

@@ -44,7 +44,7 @@ def announce(server: Server, *, shared: str | None = None, qr: bool = False) -> 
         print_qr(describe_address(best, server.scheme))
         if is_local(best):
             print("Only this machine can use it. --host 0.0.0.0 lets others in.")
-    sys.stdout.flush()
+    print(end="", flush=True)  # unlike `sys.stdout.flush`, when there is no stdout
     is_public = not all(map(is_local, server.addresses))
     if shared is not None and is_public:
         print(

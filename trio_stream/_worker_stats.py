@@ -7,6 +7,7 @@ ends well it leaves a file instead with what it has counted, so that no sum over
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import time
@@ -23,6 +24,8 @@ from ._stats import AbortReason, Stats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+logger = logging.getLogger("trio_stream")
 
 DIRECTORY_VARIABLE = "TRIO_STREAM_STATS_DIRECTORY"
 
@@ -93,8 +96,8 @@ def resident_memory() -> int:
 async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
     """Tell the other workers `stats`, for the length of the block, if there is a directory for it.
 
-    Raises:
-      OSError: There can be no socket in it.
+    If there can be no socket in it, that is logged, and nobody is told: the sums over workers are
+    not worth that one of them does not serve.
     """
     directory = os.environ.get(DIRECTORY_VARIABLE)
     if not directory:
@@ -114,8 +117,13 @@ async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
     path = Path(directory) / f"{os.getpid()}.{secrets.token_hex(4)}"
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     with listener:
-        await listener.bind(str(path))
-        listener.listen()
+        try:
+            await listener.bind(str(path))
+            listener.listen()
+        except OSError as exc:  # the directory has gone, or its name is too long for a socket
+            logger.warning("the metrics of other workers will lack this one: %s: %s", path, exc)
+            yield
+            return
         try:
             async with open_background() as start_soon:
                 start_soon(listen)
@@ -148,8 +156,10 @@ async def all_workers(stats: Stats) -> list[WorkerStats]:
 
 def _look_into(directory: Path) -> tuple[list[Path], list[WorkerStats]]:
     """The sockets of the other workers, and what those that have ended have left."""
-    sockets = []
-    ended = []
+    sockets: list[Path] = []
+    ended: list[WorkerStats] = []
+    if not directory.exists():  # it was removed, and what was in it is lost
+        return sockets, ended
     own = f"{os.getpid()}."
     for path in sorted(directory.iterdir()):
         if path.is_socket() and not path.name.startswith(own):

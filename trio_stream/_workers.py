@@ -67,7 +67,12 @@ class _Process:
     @property
     def how_it_ended(self) -> str:
         status = self.process.returncode or 0
-        return f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        if status >= 0:
+            return f"with status {status}"
+        try:
+            return f"by {signal.Signals(-status).name}"
+        except ValueError:  # most signals of real time have no name: signal(7)
+            return f"by signal {-status}"
 
     async def receive_readiness(self, channel: socket.socket) -> None:
         """Wait until it says that it serves; if it dies instead, that is not told here."""
