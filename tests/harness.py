@@ -12,7 +12,9 @@ import re
 import socket
 import ssl
 import struct
+import sys
 from abc import ABC, abstractmethod
+from array import array
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
@@ -55,8 +57,11 @@ def without_date(data: bytes) -> bytes:
 @lru_cache(maxsize=20)
 def pattern(size: int, start: int = 0) -> bytes:
     """`size` bytes of a body in which every position can be told from its neighbours."""
-    numbers = range(start // 4, (start + size) // 4 + 1)
-    return b"".join(number.to_bytes(4, "big") for number in numbers)[start % 4 :][:size]
+    numbers = array("I", range(start // 4, (start + size) // 4 + 1))
+    assert numbers.itemsize == 4
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()[start % 4 :][:size]
 
 
 class Peer(ABC):

@@ -792,10 +792,11 @@ async def test_it_serves_sockets_that_were_opened_for_it(
     env: dict[str, str], args: list[str]
 ) -> None:
     async with run_python("-c", STARTED_WITH_SOCKETS.format(env=env, args=args)) as program:
-        async with await trio.open_tcp_stream("127.0.0.1", await program.read_port()):
-            program.process.send_signal(signal.SIGTERM)
-            status, _ = await program.wait()
+        head, _ = await download(await program.read_port(), "/")
+        program.process.send_signal(signal.SIGTERM)
+        status, _ = await program.wait()
         output = await program.read_rest()
+    assert head.startswith("HTTP/1.1 200 ")
     assert status == 0
     assert output.count("Serving on") == 1
 
