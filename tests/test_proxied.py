@@ -134,7 +134,7 @@ async def test_a_header_that_does_not_come_in_time(caplog: pytest.LogCaptureFixt
     async with serving(app) as port, await connect(port) as stream:
         await stream.send_all(V1[:-1])
         assert await stream.receive_some() == b""
-    assert "no header within 0.01 seconds" in caplog.text
+    assert "no header in time" in caplog.text
 
 
 async def test_a_reset_in_a_header(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-from tests.clients import open_descriptors
+from tests.clients import open_descriptors, until
 from tests.harness import (
     Peer,
     SocketPeer,
@@ -82,7 +82,9 @@ async def serve_memory(app: App) -> AsyncIterator[MemoryPeer]:
     server = Server(app._router, app.config, ssl_context=server_context())
     async with server.running(), trio.open_nursery() as nursery:
         nursery.start_soon(server.serve_stream, stream)
-        yield MemoryPeer(client)
+        peer = MemoryPeer(client)
+        peer.server = server
+        yield peer
 
 
 @asynccontextmanager
@@ -185,6 +187,31 @@ async def test_client_that_does_not_speak_tls(
     assert "\n" not in message
 
 
+async def test_handshake_has_less_time_in_a_shutdown(autojump_clock: MockClock) -> None:
+    app = hello_app(Config(handshake_timeout=7, linger_timeout=2))
+    async with serve_memory(app) as peer:
+        await peer.send_all(b"\x16")
+        await trio.sleep(1)
+        peer.server.shutdown()
+        assert await peer.receive_until_eof() == b""
+        assert trio.current_time() == 3
+
+
+async def test_handshakes_count_as_connections_of_their_client() -> None:
+    async with serve_tls(
+        hello_app(Config(max_connections_per_client=1)), server_context()
+    ) as server:
+        async with await connect(server.port) as silent:
+            async with await connect(server.port) as other:
+                # Closed at once: a handshake would cost more than an answer is worth.
+                assert await other.receive_some() == b""
+            await silent.send_all(b"\x16")
+        await until(lambda: not server._clients._counts)
+        async with connect_tls(server, client_context()) as peer:
+            await peer.send_all(get("/"))
+            assert await peer.receive_some()
+
+
 @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"])
 async def test_handshake_has_its_time(
     sent: bytes, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
@@ -195,7 +222,7 @@ async def test_handshake_has_its_time(
         await peer.send_all(sent)
         assert await peer.receive_until_eof() == b""
         assert trio.current_time() == start + 7
-    assert caplog.messages == ["None: no TLS handshake within 7 seconds"]
+    assert caplog.messages == ["None: no TLS handshake in time"]
 
 
 async def test_client_that_vanishes_in_its_handshake(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
-
 from ._addresses import is_trusted
 from ._proxy_protocol import ProxyProtocolError, parse_header
 from ._socket_transport import peek_some, peer_address
 
 if TYPE_CHECKING:
+    import trio
+
+    from ._background import TimeLimit
     from ._config import Config
 
 
-async def receive_client(stream: trio.SocketStream, config: Config) -> object:
+async def receive_client(stream: trio.SocketStream, config: Config, limit: TimeLimit) -> object:
     """Receive who a connection comes from, and no byte more.
 
-    What follows stays in the socket, as if the client had connected to it.
+    What follows stays in the socket, as if the client had connected to it. `limit` ends it if it
+    takes too long.
 
     Returns:
       The client's address, as `socket.getpeername` would give it; the proxy's own, if that speaks
@@ -30,15 +32,21 @@ async def receive_client(stream: trio.SocketStream, config: Config) -> object:
     peer = peer_address(stream)
     if not is_trusted(peer, config.trusted_proxies):
         raise ProxyProtocolError("it is no trusted proxy")
+    with limit() as scope:
+        client = await _receive_client(stream, peer)
+    if scope.cancelled_caught:
+        raise ProxyProtocolError("no header in time")
+    return client
+
+
+async def _receive_client(stream: trio.SocketStream, peer: object) -> object:
     received = b""
-    with trio.move_on_after(config.handshake_timeout):
-        while data := await peek_some(stream):
-            header = parse_header(received + data)
-            # As long as the header is not complete, all that has come belongs to it.
-            received += await stream.receive_some(
-                len(data) if header is None else header.size - len(received)
-            )
-            if header is not None:
-                return peer if header.client is None else header.client
-        raise ProxyProtocolError("it ended before its header did")
-    raise ProxyProtocolError(f"no header within {config.handshake_timeout} seconds")
+    while data := await peek_some(stream):
+        header = parse_header(received + data)
+        # As long as the header is not complete, all that has come belongs to it.
+        received += await stream.receive_some(
+            len(data) if header is None else header.size - len(received)
+        )
+        if header is not None:
+            return peer if header.client is None else header.client
+    raise ProxyProtocolError("it ended before its header did")

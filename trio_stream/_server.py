@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -24,7 +24,7 @@ from ._worker_stats import told_to_workers
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ._certificates import Certificates
@@ -62,6 +62,7 @@ class Server:
         self._timeouts = Timeouts(config)
         self._clients = ClientCounts(config.max_connections_per_client)
         self._connections: set[Connection] = set()
+        self._introductions: set[trio.CancelScope] = set()
         self._lifespans = lifespans
         self._accepting = trio.CancelScope()
         self._serving = trio.CancelScope()
@@ -124,6 +125,8 @@ class Server:
         self._grace.deadline = min(self._grace.deadline, trio.current_time() + grace)
         self.stats.shutting_down = True
         self._accepting.cancel()
+        for scope in self._introductions:
+            self._hurry(scope)
         for connection in self._connections:
             connection.close_when_idle()
 
@@ -157,7 +160,7 @@ class Server:
         client = None
         if self._config.proxy_protocol:
             try:
-                client = await receive_client(stream, self._config)
+                client = await receive_client(stream, self._config, self._introduced)
             except (ProxyProtocolError, trio.BrokenResourceError) as exc:
                 logger.debug("%s: closed without an answer: %s", peer_address(stream), exc)
                 return
@@ -165,6 +168,23 @@ class Server:
                 if client is None:
                     await trio.aclose_forcefully(stream)
         await self.serve_stream(stream, client=client)
+
+    @contextmanager
+    def _introduced(self) -> Iterator[trio.CancelScope]:
+        """Limit the time of what comes before a connection: a handshake, or a proxy's header."""
+        with trio.move_on_after(self._config.handshake_timeout) as scope:
+            self._introductions.add(scope)
+            if self.is_shutting_down:
+                self._hurry(scope)
+            try:
+                yield scope
+            finally:
+                self._introductions.remove(scope)
+
+    def _hurry(self, scope: trio.CancelScope) -> None:
+        """As a new connection has it for its first request."""
+        deadline = trio.current_time() + self._config.linger_timeout
+        scope.deadline = min(scope.deadline, deadline)
 
     async def serve_stream(self, stream: trio.abc.Stream, *, client: object = None) -> None:
         """Serve one connection to its end, and close `stream`. The server must be `running`.
@@ -179,23 +199,31 @@ class Server:
             ) as transport:
                 if client is not None:
                     transport.client = client
-                if self._ssl_context is None:
-                    await self.serve_transport(transport)
-                else:
-                    await serve_tls(
-                        transport,
-                        current_context(self._ssl_context),
-                        self._config,
-                        self._stalls,
-                        self.serve_transport,
-                    )
+                with self._clients.counted(transport.client) as is_within_limit:
+                    if self._ssl_context is None:
+                        refusal = None if is_within_limit else 503
+                        await self.serve_transport(transport, refusal=refusal)
+                    elif is_within_limit:  # a handshake would cost more than the answer is worth
+                        await serve_tls(
+                            transport,
+                            current_context(self._ssl_context),
+                            self._config,
+                            self._stalls,
+                            self._introduced,
+                            self.serve_transport,
+                        )
         except* (
             Exception
         ):  # ours: what a handler raises has been dealt with, and one client is not all
             logger.exception("a connection ended by an error of the server")
 
-    async def serve_transport(self, transport: Transport) -> None:
-        """Serve one connection until it is over; closing `transport` is the caller's."""
+    async def serve_transport(self, transport: Transport, *, refusal: int | None = None) -> None:
+        """Serve one connection until it is over; closing `transport` is the caller's.
+
+        Args:
+          transport: The connection.
+          refusal: The status code of an answer to give instead, before any request is read.
+        """
         connection = Connection(transport, self._router, self._config, self.stats, self._timeouts)
         if self._config.min_download_rate:
             transport.require_rate(self._timeouts.rate, self._config.min_download_rate)
@@ -203,8 +231,7 @@ class Server:
         if self.is_shutting_down:  # it was accepted just before
             connection.close_when_idle()
         try:
-            with self._clients.counted(transport.client) as is_within_limit:
-                await connection.serve(refusal=None if is_within_limit else 503)
+            await connection.serve(refusal=refusal)
         finally:
             self._connections.remove(connection)
             transport.stop_timers()

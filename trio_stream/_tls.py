@@ -21,7 +21,7 @@ from ._transport import READ_SIZE, Transport
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._background import StartSoon
+    from ._background import StartSoon, TimeLimit
     from ._config import Config
     from ._stalls import StallWatch
     from ._transport import Bytes
@@ -48,16 +48,17 @@ async def serve_tls(
     context: ssl.SSLContext,
     config: Config,
     stalls: StallWatch,
+    limit: TimeLimit,
     serve: Callable[[Transport], Awaitable[None]],
 ) -> None:
     """Shake hands over `transport`, and have `serve` use the result.
 
     A client that speaks HTTP without TLS gets a 400 that says so; of another one that fails nothing
-    is told but a line at the level DEBUG.
+    is told but a line at the level DEBUG. `limit` ends the handshake if it takes too long.
     """
     tls = TLSTransport(transport, context, config, stalls)
     try:
-        if await _shake_hands(tls, transport, config):
+        if await _shake_hands(tls, transport, limit):
             async with open_background() as start_soon:
                 tls.start(start_soon)
                 await serve(tls)
@@ -65,13 +66,14 @@ async def serve_tls(
         transport.stop_timers()
 
 
-async def _shake_hands(tls: TLSTransport, below: Transport, config: Config) -> bool:
+async def _shake_hands(tls: TLSTransport, below: Transport, limit: TimeLimit) -> bool:
     """Whether it worked. Else the client has been told what may be told, and is to be closed."""
     try:
-        with trio.move_on_after(config.handshake_timeout):
+        with limit() as scope:
             await tls.shake_hands()
+        if not scope.cancelled_caught:
             return True
-        logger.debug("%s: no TLS handshake within %g seconds", tls.client, config.handshake_timeout)
+        logger.debug("%s: no TLS handshake in time", tls.client)
     except HandshakeError as exc:
         logger.debug("%s: no TLS: %s", tls.client, exc)
         with suppress(trio.BrokenResourceError):
