@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import termios
@@ -405,6 +407,23 @@ async def test_the_access_log_goes_to_stdout(tmp_path: Path, access_log: str, li
         assert "404" not in log
     else:
         assert re.fullmatch(line, log)
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "0<&- 1>&- 2>&-"])
+def test_streams_that_are_closed_harm_nobody(closed: str, tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from trio_stream._log_writer import open_log\n"
+        "with open_log('combined'):\n"
+        "    fd = os.open(os.devnull, os.O_RDONLY)\n"
+        "    assert fd > 2\n"
+        "    assert os.fstat(0), os.fstat(1)\n"
+        "    open(sys.argv[1], 'w').write('well')"
+    )
+    result = tmp_path / "result"
+    command = shlex.join([sys.executable, "-c", code, str(result)])
+    subprocess.run(["bash", "-c", f"{command} {closed}"], cwd=CHECKOUT, check=True, timeout=30)
+    assert result.read_text() == "well"
 
 
 # Targets...

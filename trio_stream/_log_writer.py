@@ -39,16 +39,22 @@ _LAST_WAIT = 1.0
 def open_log(access_log: AccessLog, *, show_process: bool = False) -> Iterator[None]:
     """Log to stderr, from level INFO on, and responses to stdout, for the length of the block.
 
-    A process that is forked in it needs its own.
+    A process that is forked in it needs its own. Streams that were closed when the program started
+    take what is written to them, and nobody gets it: their numbers must not become those of others.
 
     Args:
       access_log: How the lines about responses look, or `"off"`.
       show_process: Whether a line on stderr tells which process it is of.
     """
+    for fd in (0, _STDOUT, _STDERR):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     with ExitStack() as stack:
         process = "[%(process)d]" if show_process else ""
         # Lines about transfers in a terminal make way for those of a handler of streams.
-        is_terminal = sys.stderr.isatty()
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
         errors = logging.StreamHandler() if is_terminal else BackgroundHandler(_STDERR)
         errors.setFormatter(logging.Formatter(_ERROR_FORMAT.format(process)))
         stack.enter_context(_logging(logging.getLogger(), logging.INFO, errors))
