@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.harness import Kind
+
+
+def pytest_collection_finish() -> None:
+    """Leave out what lives as long as the session when garbage is collected, as many tests do."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=KINDS)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from trio_stream import Request, Server
 
-CLIENTS = 1000 if os.environ.get("TRIO_STREAM_LARGE") == "1" else 150
+CLIENTS = 1000 if os.environ.get("TRIO_STREAM_LARGE") == "1" else 100
 
 KINDS = (Response, Connection, SocketTransport, StreamTransport)
 

@@ -202,6 +202,7 @@ async def test_handshakes_count_as_connections_of_their_client() -> None:
         hello_app(Config(max_connections_per_client=1)), server_context()
     ) as server:
         async with await connect(server.port) as silent:
+            await until(lambda: bool(server._clients._counts))
             async with await connect(server.port) as other:
                 # Closed at once: a handshake would cost more than an answer is worth.
                 assert await other.receive_some() == b""
