@@ -108,7 +108,8 @@ class Config:
 
     max_connections_per_client: float = inf
     """How many connections one client address may have; one more is answered 503 and closed,
-    without a look at its request. A Unix socket, or a stream without a socket, has no address.
+    without a look at its request; with TLS it is closed before a handshake. A Unix socket, or a
+    stream without a socket, has no address.
 
     Behind a proxy all have the same address, unless the proxy tells (`proxy_protocol`).
     """
