@@ -321,6 +321,8 @@ values = st.text() | likely_text | st.binary() | st.integers()
 )
 @example(200, None, [("X", "a\r\nb")])
 @example(200, None, [("Content-Length", "1")])
+@example(204, None, [])
+@example(205, None, [])
 def test_what_is_accepted_is_what_a_client_receives(
     code: int, phrase: str | None, fields: list[tuple[str, str | bytes | int]]
 ) -> None:
@@ -350,7 +352,8 @@ def test_what_is_accepted_is_what_a_client_receives(
     others = [(name, value) for name, value in accepted if name.lower() != b"host"]
     fields_received = received.headers.raw_items()
     assert fields_received.pop(len(hosts))[0] == b"Date"
-    length = [] if code == 204 else [(b"Content-Length", b"3")]
+    size = b"0" if code == 205 else b"3"  # RFC 9110 section 15.3.6
+    length = [] if code == 204 else [(b"Content-Length", size)]
     assert fields_received == [*hosts, *others, *length]
     lines = 1 + 1 + len(accepted) + len(length) + 1
     assert data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r") == lines
