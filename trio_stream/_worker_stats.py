@@ -117,11 +117,7 @@ async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
     path = Path(directory) / f"{os.getpid()}.{secrets.token_hex(4)}"
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     with listener:
-        try:
-            await listener.bind(str(path))
-            listener.listen()
-        except OSError as exc:  # the directory has gone, or its name is too long for a socket
-            logger.warning("the metrics of other workers will lack this one: %s: %s", path, exc)
+        if not await _listens(listener, path):
             yield
             return
         try:
@@ -134,6 +130,16 @@ async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
             with suppress(OSError):  # the directory has gone, or the disk is full
                 last.write_bytes(WorkerStats.of_this_process(stats).as_json(is_over=True))
                 last.replace(path)
+
+
+async def _listens(listener: trio.socket.SocketType, path: Path) -> bool:
+    try:
+        await listener.bind(str(path))
+        listener.listen()
+    except OSError as exc:  # the directory has gone, or its name is too long for a socket
+        logger.warning("the metrics of other workers will lack this one: %s: %s", path, exc)
+        return False
+    return True
 
 
 async def all_workers(stats: Stats) -> list[WorkerStats]:

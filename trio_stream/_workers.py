@@ -17,6 +17,7 @@ from trio_util import run_and_cancelling
 
 from ._config import Config
 from ._worker import VARIABLE, describe_worker
+from ._worker_stats import DIRECTORY_VARIABLE
 
 try:
     import watchfiles
@@ -45,8 +46,6 @@ _HURRIED_GRACE = 1.0
 
 # The exit status of a worker that can't do what the command line asks, now or ever.
 _USAGE_ERROR = 2
-
-_STATS_DIRECTORY = "TRIO_STREAM_STATS_DIRECTORY"
 
 
 class _Process:
@@ -170,7 +169,7 @@ class Supervisor:
                 ask.send_nowait(None)
 
         with (
-            TemporaryDirectory(prefix="trio-stream-") as self._environment[_STATS_DIRECTORY],
+            TemporaryDirectory(prefix="trio-stream-") as self._environment[DIRECTORY_VARIABLE],
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
         ):
             async with trio.open_nursery() as self._processes:
