@@ -18,6 +18,7 @@ from tests.benchmarks.rounds import run
 from tests.benchmarks.scenarios.chunks import Chunks
 from tests.benchmarks.scenarios.cold_file import ColdFile
 from tests.benchmarks.scenarios.files import Files
+from tests.benchmarks.scenarios.growth import Growth
 from tests.benchmarks.scenarios.requests import Requests
 from tests.benchmarks.scenarios.slow_files import SlowFiles
 from tests.benchmarks.scenarios.small_files import SmallFiles
@@ -43,6 +44,7 @@ MIB = 1 << 20
         Requests(count=80),
         Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
         Vanish(clients=30, pause=0),
+        Growth(connections=(1, 3), total=MIB, first_part=1, requests=8),
         Files(total=MIB, turns=1),
         SmallFiles(count=80),
         SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),

@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 TIMEOUT = 10
 """How long a send or a receive may take, in seconds."""
@@ -18,9 +18,16 @@ _DISCARD_SIZE = 512 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-def connect(port: int) -> socket.socket:
-    """Connect to 127.0.0.1. A socket that waits for `TIMEOUT` seconds raises `BlockingIOError`."""
-    sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:
+    """Connect to 127.0.0.1. A socket that waits for `TIMEOUT` seconds raises `BlockingIOError`.
+
+    Without a size for its receive buffer, the kernel has it grow with the stream, up to 32 MiB.
+    """
+    sock = socket.socket()
+    if receive_buffer is not None:  # before the connection, to which it gives its scale
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(TIMEOUT)
+    sock.connect(("127.0.0.1", port))
     # The kernel's timeouts, unlike Python's, need no poll() beside each call.
     sock.settimeout(None)
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -68,23 +75,43 @@ def discard(socks: Collection[socket.socket], size: int) -> None:
 
     That is what MSG_TRUNC does on TCP (tcp(7)).
     """
-    by_fd = {sock.fileno(): sock for sock in socks}
-    left = dict.fromkeys(by_fd, size)
+    left = dict.fromkeys(socks, size)
     buffer = memoryview(bytearray(_DISCARD_SIZE))
+    for sock in _with_data(left):
+        left[sock] -= _discard_some(sock, buffer[: left[sock]])
+        if not left[sock]:
+            del left[sock]
+
+
+def discard_together(socks: Collection[socket.socket], total: int) -> None:
+    """Receive `total` bytes of all of them together, of each what comes, as `discard` does."""
+    buffer = memoryview(bytearray(_DISCARD_SIZE))
+    for sock in _with_data(frozenset(socks)):
+        total -= _discard_some(sock, buffer[:total])
+        if not total:
+            break
+
+
+def _with_data(socks: Collection[socket.socket]) -> Iterator[socket.socket]:
+    """Those of `socks` that have received something, over and over, until none is left in it."""
+    by_fd = {sock.fileno(): sock for sock in socks}
     with select.epoll() as epoll:
         for fd in by_fd:
             epoll.register(fd, select.EPOLLIN)
-        while left:
+        while socks:
             events = epoll.poll(TIMEOUT)
             if not events:
                 raise BlockingIOError(f"nothing came for {TIMEOUT} s")
             for fd, _ in events:
-                received = by_fd[fd].recv_into(buffer[: left[fd]], 0, socket.MSG_TRUNC)
-                if not received:
-                    raise ConnectionError(f"the server closed with {left[fd]} bytes still to come")
-                left[fd] -= received
-                if not left[fd]:
-                    del left[fd]
+                if (sock := by_fd[fd]) in socks:
+                    yield sock
+
+
+def _discard_some(sock: socket.socket, buffer: memoryview) -> int:
+    received = sock.recv_into(buffer, 0, socket.MSG_TRUNC)
+    if not received:
+        raise ConnectionError("the server closed with bytes still to come")
+    return received
 
 
 def get_json(port: int, path: str) -> dict[str, Any]:

@@ -73,7 +73,6 @@ class Scenario(ABC):
       only_when_named: Whether the command line must name it.
       cost: The figure that is compared with the baseline's.
       baseline: The name of the server that the others are compared with.
-      targets: What `trio_stream` has to reach.
     """
 
     name: ClassVar[str]
@@ -81,7 +80,11 @@ class Scenario(ABC):
     only_when_named: ClassVar[bool] = False
     cost: ClassVar[str | None] = None
     baseline: ClassVar[str | None] = None
-    targets: tuple[Target, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What `trio_stream` has to reach."""
+        return ()
 
     @property
     def time_limit(self) -> float:
