@@ -19,6 +19,7 @@ from tests.benchmarks.scenarios.chunks import Chunks
 from tests.benchmarks.scenarios.cold_file import ColdFile
 from tests.benchmarks.scenarios.files import Files
 from tests.benchmarks.scenarios.growth import Growth
+from tests.benchmarks.scenarios.readers import Readers
 from tests.benchmarks.scenarios.requests import Requests
 from tests.benchmarks.scenarios.slow_files import SlowFiles
 from tests.benchmarks.scenarios.small_files import SmallFiles
@@ -43,6 +44,7 @@ MIB = 1 << 20
         Uploads(total=MIB),
         Requests(count=80),
         Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
+        Readers(clients=12, seconds=0.2, bites=3),
         Vanish(clients=30, pause=0),
         Growth(connections=(1, 3), total=MIB, first_part=1, requests=8),
         Files(total=MIB, turns=1),

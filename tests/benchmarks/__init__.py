@@ -19,6 +19,8 @@ that are in Python, and the system's package manager nginx. What is missing is l
   server spends on each request.
 - `stalled` lets clients ask for a large stream and read nothing of it, and gives the memory that
   each costs, and whether it grows.
+- `readers` lets 1000 and 4000 clients read slowly, compares every byte, and gives the memory that
+  each costs and what a probe waits meanwhile.
 - `vanish` lets clients go away in every way and phase, and gives the time until their handlers have
   ended, and what is left of them.
 - `growth` streams to 1, 10, 100, 1000 and 4000 connections, and asks for 13 bytes on as many, and

@@ -4,6 +4,7 @@ from tests.benchmarks.scenarios.chunks import Chunks
 from tests.benchmarks.scenarios.cold_file import ColdFile
 from tests.benchmarks.scenarios.files import Files
 from tests.benchmarks.scenarios.growth import Growth
+from tests.benchmarks.scenarios.readers import Readers
 from tests.benchmarks.scenarios.requests import Requests
 from tests.benchmarks.scenarios.slow_files import SlowFiles
 from tests.benchmarks.scenarios.small_files import SmallFiles
@@ -21,6 +22,7 @@ SCENARIOS = {
         Uploads(),
         Requests(),
         Stalled(),
+        Readers(),
         Vanish(),
         Growth(),
         Files(),

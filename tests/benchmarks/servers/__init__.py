@@ -3,11 +3,12 @@
 Paths, for GET where nothing else is said:
 
 - `/stream/CHUNK/TOTAL`: `TOTAL` bytes, in sends of `CHUNK` bytes of one object that all share
-  (`chunks`, `stalled`, `growth`).
+  (`chunks`, `stalled`, `growth`,
+  `readers`).
 - `/own/CHUNK/TOTAL`: the same with an object for each response (`stalled`).
 - `/unknown/CHUNK/TOTAL`: the same as `/stream`, without telling the length (`unknown`).
 - `/upload`, by POST: read the body, and then answer as `/hello` (`uploads`).
-- `/hello`: `Hello, World!` (`requests`, `growth`, `cold_file`).
+- `/hello`: `Hello, World!` (`requests`, `growth`, `readers`, `cold_file`).
 - `/files/NAME` and `/static/NAME`: a file of the folder that `disk.py` makes, as the server sends
   one file and as it serves whole folders (`files`, `small_files`, `slow_files`, `cold_file`).
 - `/storm/...`: see `storm_app.py` (`storm`).
@@ -33,7 +34,7 @@ SERVERS = (
     _module(
         "trio_stream",
         "trio_stream_app",
-        *("chunks", "unknown", "uploads", "requests", "stalled", "vanish", "growth"),
+        *("chunks", "unknown", "uploads", "requests", "stalled", "vanish", "growth", "readers"),
         *_FILES,
     ),
     _module("trio_stream, logging", "trio_stream_logged", "requests"),
