@@ -46,7 +46,7 @@ MIB = 1 << 20
         Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
         Readers(clients=12, seconds=0.2, bites=3),
         Vanish(clients=30, pause=0),
-        Growth(connections=(1, 3), total=MIB, first_part=1, requests=8),
+        Growth(connections=(1, 3), total=16 * MIB, requests=8),
         Files(total=MIB, turns=1),
         SmallFiles(count=80),
         SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),

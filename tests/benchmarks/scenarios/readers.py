@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from tests.benchmarks.client import connect, receive_head, request
 from tests.benchmarks.model import Scenario, Target
 from tests.benchmarks.probe import Delays, Probe
-from tests.benchmarks.servers.trio_stream_app import make_chunk
+from tests.benchmarks.servers.chunk import make_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ _PER_CLIENT, _P99, _WRONG = "RSS KiB/client", "p99 ms", "wrong"
 
 _CHUNK_SIZE = 64 * 1024
 
-_PEERS = ("Hypercorn", "uvicorn + h11", "uvicorn + httptools", "granian", "aiohttp", "socketify")
+_PEERS = ("Hypercorn", "uvicorn + h11", "uvicorn + httptools", "granian", "aiohttp")
 
 
 @dataclass(frozen=True)
