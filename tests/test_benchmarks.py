@@ -25,6 +25,7 @@ from tests.benchmarks.scenarios.slow_files import SlowFiles
 from tests.benchmarks.scenarios.small_files import SmallFiles
 from tests.benchmarks.scenarios.stalled import Stalled
 from tests.benchmarks.scenarios.storm import Storm
+from tests.benchmarks.scenarios.tls import Tls
 from tests.benchmarks.scenarios.unknown import Unknown
 from tests.benchmarks.scenarios.uploads import Uploads
 from tests.benchmarks.scenarios.vanish import Vanish
@@ -47,6 +48,7 @@ MIB = 1 << 20
         Readers(clients=12, seconds=0.2, bites=3),
         Vanish(clients=30, pause=0),
         Growth(connections=(1, 3), total=16 * MIB, requests=8),
+        Tls(total=32 * MIB, first_part=MIB),
         Files(total=MIB, turns=1),
         SmallFiles(count=80),
         SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),

@@ -25,6 +25,7 @@ that are in Python, and the system's package manager nginx. What is missing is l
   ended, and what is left of them.
 - `growth` streams to 1, 10, 100, 1000 and 4000 connections, and asks for 13 bytes on as many, and
   gives what a GiB and a request cost then.
+- `tls` streams over TLS, and without, and gives what a GiB costs.
 - `files` downloads a large file that is in the page cache, to 1 and to 64 clients.
 - `small_files` asks for a file of 4 KiB over keep-alive connections.
 - `slow_files` lets many clients download a large file slowly, and gives the memory that each costs.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 _START_TIMEOUT = 20.0
-_URL = re.compile(rb"http://127\.0\.0\.1:([0-9]+)\S*\n?")
+_URL = re.compile(rb"https?://127\.0\.0\.1:([0-9]+)\S*\n?")
 
 
 @dataclass(frozen=True)

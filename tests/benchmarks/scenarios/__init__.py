@@ -10,6 +10,7 @@ from tests.benchmarks.scenarios.slow_files import SlowFiles
 from tests.benchmarks.scenarios.small_files import SmallFiles
 from tests.benchmarks.scenarios.stalled import Stalled
 from tests.benchmarks.scenarios.storm import Storm
+from tests.benchmarks.scenarios.tls import Tls
 from tests.benchmarks.scenarios.unknown import Unknown
 from tests.benchmarks.scenarios.uploads import Uploads
 from tests.benchmarks.scenarios.vanish import Vanish
@@ -25,6 +26,7 @@ SCENARIOS = {
         Readers(),
         Vanish(),
         Growth(),
+        Tls(),
         Files(),
         SmallFiles(),
         SlowFiles(),

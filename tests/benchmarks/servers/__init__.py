@@ -3,7 +3,8 @@
 Paths, for GET where nothing else is said:
 
 - `/stream/CHUNK/TOTAL`: `TOTAL` bytes, in sends of `CHUNK` bytes of one object that all share
-  (`chunks`, `growth`, `readers`, `stalled`).
+  (`chunks`, `growth`, `readers`,
+  `stalled`); over HTTPS when there is a certificate (`tls`, see `certificate.py`).
 - `/own/CHUNK/TOTAL`: the same with an object for each response (`stalled`).
 - `/unknown/CHUNK/TOTAL`: the same as `/stream`, without telling the length (`unknown`).
 - `/upload`, by POST: read the body, and then answer as `/hello` (`uploads`).
@@ -33,16 +34,16 @@ SERVERS = (
     _module("bare sendfile", "bare_sendfile", *_FILES),
     _module("bare trio", "bare_trio", *_CORE),
     _module("bare trio + h11", "bare_trio_h11", *_CORE),
-    _module("trio_stream", "trio_stream_app", *_CORE, *_MANY, "stalled", "vanish", *_FILES),
+    _module("trio_stream", "trio_stream_app", *_CORE, *_MANY, "tls", "stalled", "vanish", *_FILES),
     _module("trio_stream, logging", "trio_stream_logged", "requests"),
     _module("trio_stream", "storm_app", "storm"),
-    _module("Hypercorn", "hypercorn_trio", *_CORE, *_MANY, needs=("hypercorn",)),
+    _module("Hypercorn", "hypercorn_trio", *_CORE, *_MANY, "tls", needs=("hypercorn",)),
     _module("quart-trio", "quart_trio_app", *_CORE, needs=("quart_trio", "hypercorn")),
-    _module("uvicorn + h11", "uvicorn_asgi h11", *_CORE, *_MANY, needs=("uvicorn",)),
+    _module("uvicorn + h11", "uvicorn_asgi h11", *_CORE, *_MANY, "tls", needs=("uvicorn",)),
     _module(
         "uvicorn + httptools",
         "uvicorn_asgi httptools",
-        *(*_CORE, *_MANY),
+        *(*_CORE, *_MANY, "tls"),
         needs=("uvicorn", "uvloop", "httptools"),
     ),
     _module(
@@ -52,7 +53,7 @@ SERVERS = (
         needs=("uvicorn", "uvloop", "httptools", "starlette"),
     ),
     _module("granian", "granian_asgi", *_CORE, *_MANY, needs=("granian", "uvloop")),
-    _module("aiohttp", "aiohttp_app", *_CORE, *_MANY, *_FILES, needs=("aiohttp",)),
+    _module("aiohttp", "aiohttp_app", *_CORE, *_MANY, "tls", *_FILES, needs=("aiohttp",)),
     _module("socketify", "socketify_app", "chunks", "uploads", "requests", needs=("socketify",)),
     _module("nginx", "nginx", "requests", *_FILES, needs=("nginx",)),
 )

@@ -6,6 +6,7 @@ import asyncio
 
 from aiohttp import web
 
+from tests.benchmarks.certificate import server_context
 from tests.benchmarks.disk import folder
 from tests.benchmarks.servers.chunk import HELLO, make_chunk
 
@@ -65,7 +66,7 @@ async def main() -> None:
     )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096, ssl_context=server_context())
     await site.start()
     port = runner.addresses[0][1]
     print(f"http://127.0.0.1:{port}", flush=True)

@@ -8,6 +8,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as serve_app
 
+from tests.benchmarks import certificate
 from tests.benchmarks.servers.asgi_app import app
 
 
@@ -16,6 +17,7 @@ async def serve(asgi_app: Any) -> None:  # noqa: ANN401
     config = Config()
     config.bind = ["127.0.0.1:0"]
     config.loglevel = "WARNING"
+    config.certfile = config.keyfile = certificate.path()
     config.backlog = 4096
     config.keep_alive_max_requests = 1 << 40
     async with trio.open_nursery() as nursery:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tests.benchmarks.certificate import server_context
 from tests.benchmarks.disk import folder
 from tests.benchmarks.servers.chunk import HELLO, make_chunk
 from trio_stream import App
@@ -116,4 +117,4 @@ def state(res: Response, req: Request) -> None:
 
 
 if __name__ == "__main__":
-    app.run(port=0)
+    app.run(port=0, ssl_context=server_context())

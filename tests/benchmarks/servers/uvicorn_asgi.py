@@ -7,6 +7,7 @@ import sys
 
 import uvicorn
 
+from tests.benchmarks import certificate
 from tests.benchmarks.servers.asgi_app import app
 
 _LOOPS = {"h11": "asyncio", "httptools": "uvloop"}
@@ -15,7 +16,12 @@ _LOOPS = {"h11": "asyncio", "httptools": "uvloop"}
 def main(http: str) -> None:
     """Serve without end."""
     config = uvicorn.Config(
-        app, http=http, loop=_LOOPS[http], log_level="warning", access_log=False
+        app,
+        http=http,
+        loop=_LOOPS[http],
+        log_level="warning",
+        access_log=False,
+        ssl_certfile=certificate.path(),
     )
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
