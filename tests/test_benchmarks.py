@@ -15,6 +15,7 @@ if sys.platform != "linux":
 
 from tests.benchmarks.report import as_json, table
 from tests.benchmarks.rounds import run
+from tests.benchmarks.scenarios.abort import Abort
 from tests.benchmarks.scenarios.chunks import Chunks
 from tests.benchmarks.scenarios.cold_file import ColdFile
 from tests.benchmarks.scenarios.files import Files
@@ -47,6 +48,7 @@ MIB = 1 << 20
         Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
         Readers(clients=12, seconds=0.2, bites=3),
         Vanish(clients=30, pause=0),
+        Abort(clients=30, pause=0),
         Growth(connections=(1, 3), total=16 * MIB, requests=8),
         Tls(total=32 * MIB, first_part=MIB),
         Files(total=MIB, turns=1),

@@ -23,6 +23,8 @@ that are in Python, and the system's package manager nginx. What is missing is l
   each costs and what a probe waits meanwhile.
 - `vanish` lets clients go away in every way and phase, and gives the time until their handlers have
   ended, and what is left of them.
+- `abort` lets clients go away from handlers that nothing else ends, and gives the time until they
+  have ended, beside peers that cancel handlers, too.
 - `growth` streams to 1, 10, 100, 1000 and 4000 connections, and asks for 13 bytes on as many, and
   gives what a GiB and a request cost then.
 - `tls` streams over TLS, and without, and gives what a GiB costs.

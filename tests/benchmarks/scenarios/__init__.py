@@ -1,5 +1,6 @@
 """What can be measured."""
 
+from tests.benchmarks.scenarios.abort import Abort
 from tests.benchmarks.scenarios.chunks import Chunks
 from tests.benchmarks.scenarios.cold_file import ColdFile
 from tests.benchmarks.scenarios.files import Files
@@ -25,6 +26,7 @@ SCENARIOS = {
         Stalled(),
         Readers(),
         Vanish(),
+        Abort(),
         Growth(),
         Tls(),
         Files(),

@@ -85,7 +85,7 @@ class Vanish(Scenario):
             get_json(server.port, "/vanish/state")
             server.settle()
             level = _level(server)
-            closed = self._vanish(server, clients, rng)
+            closed = vanish(server, clients, rng, self.pause)
             server.settle()
             left = sum(abs(now - before) for now, before in zip(_level(server), level, strict=True))
             state = get_json(server.port, "/vanish/state")
@@ -102,32 +102,40 @@ class Vanish(Scenario):
         rows[_ALL] = {**_figures(clients, closed, state), _LEFT: left}
         return rows
 
-    def _vanish(
-        self, server: ServerProcess, clients: Sequence[Client], rng: random.Random
-    ) -> Mapping[str, float]:
-        """Connect and vanish, each at its time, which is returned."""
-        closed: dict[str, float] = {}
-        with ExitStack() as stack:
-            waiting = {}
-            for client in clients:
-                if client.phase != "streaming":
-                    waiting[client.name] = sock = stack.enter_context(connect(server.port))
-                    _ask(sock, client)
-            _wait_for(server, "started", waiting)
-            server.settle()
-            for client in rng.sample(clients, len(clients)):
-                sock = waiting.get(client.name) or stack.enter_context(connect(server.port))
-                if client.phase == "streaming":
-                    _ask(sock, client)
-                    receive_head(sock)
-                    size = rng.randrange(1 << 20)
-                    sink(sock, size, bytearray(256 * 1024))
-                if client.way == "stop, close":
-                    time.sleep(rng.uniform(0, 0.01))
-                closed[client.name] = _leave(sock, client.way)
-                time.sleep(self.pause * rng.expovariate(1))
-            _wait_for(server, "ended", closed)
-        return closed
+
+def vanish(
+    server: ServerProcess, clients: Sequence[Client], rng: random.Random, pause: float
+) -> Mapping[str, float]:
+    """Connect and vanish, each at its time, which is returned.
+
+    Args:
+      server: What they are clients of.
+      clients: Those whose handlers are asleep or parked are all connected at once.
+      rng: For the order, and for what they do.
+      pause: Between two of them on average, in seconds.
+    """
+    closed: dict[str, float] = {}
+    with ExitStack() as stack:
+        waiting = {}
+        for client in clients:
+            if client.phase != "streaming":
+                waiting[client.name] = sock = stack.enter_context(connect(server.port))
+                _ask(sock, client)
+        _wait_for(server, "started", waiting)
+        server.settle()
+        for client in rng.sample(clients, len(clients)):
+            sock = waiting.get(client.name) or stack.enter_context(connect(server.port))
+            if client.phase == "streaming":
+                _ask(sock, client)
+                receive_head(sock)
+                size = rng.randrange(1 << 20)
+                sink(sock, size, bytearray(256 * 1024))
+            if client.way == "stop, close":
+                time.sleep(rng.uniform(0, 0.01))
+            closed[client.name] = _leave(sock, client.way)
+            time.sleep(pause * rng.expovariate(1))
+        _wait_for(server, "ended", closed)
+    return closed
 
 
 def _make_client(rng: random.Random, name: str) -> Client:

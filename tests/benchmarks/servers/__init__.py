@@ -12,7 +12,8 @@ Paths, for GET where nothing else is said:
 - `/files/NAME` and `/static/NAME`: a file of the folder that `disk.py` makes, as the server sends
   one file and as it serves whole folders (`files`, `small_files`, `slow_files`, `cold_file`).
 - `/storm/...`: see `storm_app.py` (`storm`).
-- `/vanish/asleep/ID`, `/vanish/sending/ID` and `/vanish/state`: see `scenarios/vanish.py`.
+- `/vanish/asleep/ID`, `/vanish/sending/ID` and `/vanish/state`: see `scenarios/vanish.py`
+  (`vanish`, `abort`).
 """
 
 import sys
@@ -34,11 +35,21 @@ SERVERS = (
     _module("bare sendfile", "bare_sendfile", *_FILES),
     _module("bare trio", "bare_trio", *_CORE),
     _module("bare trio + h11", "bare_trio_h11", *_CORE),
-    _module("trio_stream", "trio_stream_app", *_CORE, *_MANY, "tls", "stalled", "vanish", *_FILES),
+    _module(
+        "trio_stream",
+        "trio_stream_app",
+        *_CORE,
+        *_MANY,
+        "tls",
+        "abort",
+        "stalled",
+        "vanish",
+        *_FILES,
+    ),
     _module("trio_stream, logging", "trio_stream_logged", "requests"),
     _module("trio_stream", "storm_app", "storm"),
     _module("Hypercorn", "hypercorn_trio", *_CORE, *_MANY, "tls", needs=("hypercorn",)),
-    _module("quart-trio", "quart_trio_app", *_CORE, needs=("quart_trio", "hypercorn")),
+    _module("quart-trio", "quart_trio_app", *_CORE, "abort", needs=("quart_trio", "hypercorn")),
     _module("uvicorn + h11", "uvicorn_asgi h11", *_CORE, *_MANY, "tls", needs=("uvicorn",)),
     _module(
         "uvicorn + httptools",
@@ -53,7 +64,7 @@ SERVERS = (
         needs=("uvicorn", "uvloop", "httptools", "starlette"),
     ),
     _module("granian", "granian_asgi", *_CORE, *_MANY, needs=("granian", "uvloop")),
-    _module("aiohttp", "aiohttp_app", *_CORE, *_MANY, "tls", *_FILES, needs=("aiohttp",)),
+    _module("aiohttp", "aiohttp_app", *_CORE, *_MANY, "tls", "abort", *_FILES, needs=("aiohttp",)),
     _module("socketify", "socketify_app", "chunks", "uploads", "requests", needs=("socketify",)),
     _module("nginx", "nginx", "requests", *_FILES, needs=("nginx",)),
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from aiohttp import web
 
 from tests.benchmarks.certificate import server_context
 from tests.benchmarks.disk import folder
 from tests.benchmarks.servers.chunk import HELLO, make_chunk
+from tests.benchmarks.servers.notes import ENDLESS, as_json, noted
 
 
 async def hello(_request: web.Request) -> web.Response:
@@ -39,16 +41,40 @@ async def send(response: web.StreamResponse, request: web.Request) -> web.Stream
     """Send all chunks; `write` waits for slow clients."""
     size, total = (int(request.match_info[name]) for name in ("size", "total"))
     chunk = make_chunk(size)
-    await response.prepare(request)
-    for _ in range(total // size):
-        await response.write(chunk)
-    await response.write_eof()
+    with suppress(ConnectionResetError):  # it would be logged
+        await response.prepare(request)
+        for _ in range(total // size):
+            await response.write(chunk)
+        await response.write_eof()
     return response
 
 
 async def file(request: web.Request) -> web.FileResponse:
     """Send a file."""
     return web.FileResponse(f"{folder()}/{request.match_info['name']}")
+
+
+async def asleep(request: web.Request) -> web.Response:
+    """Wait for something that never comes."""
+    with noted(request.match_info["id"]):
+        await asyncio.Event().wait()
+    return await hello(request)
+
+
+async def sending(request: web.Request) -> web.StreamResponse:
+    """Send without end: parked on a client that does not read, else streaming."""
+    response = web.StreamResponse()
+    response.content_length = ENDLESS
+    with noted(request.match_info["id"]), suppress(ConnectionResetError):
+        await response.prepare(request)
+        while True:
+            await response.write(make_chunk(64 * 1024))
+    return response
+
+
+async def state(_request: web.Request) -> web.Response:
+    """Tell what was noted."""
+    return web.Response(text=as_json())
 
 
 async def main() -> None:
@@ -60,11 +86,14 @@ async def main() -> None:
             web.post("/upload", upload),
             web.get("/stream/{size}/{total}", stream),
             web.get("/unknown/{size}/{total}", unknown),
+            web.get("/vanish/asleep/{id}", asleep),
+            web.get("/vanish/sending/{id}", sending),
+            web.get("/vanish/state", state),
             web.get("/files/{name}", file),
             web.static("/static", folder()),
         ]
     )
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096, ssl_context=server_context())
     await site.start()

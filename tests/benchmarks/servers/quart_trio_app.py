@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 
 from tests.benchmarks.servers.chunk import HELLO, make_chunk
 from tests.benchmarks.servers.hypercorn_trio import serve
+from tests.benchmarks.servers.notes import ENDLESS, as_json, noted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,6 +50,32 @@ async def pieces(size: int, total: int) -> AsyncIterator[bytes]:
     chunk = make_chunk(size)
     for _ in range(total // size):
         yield chunk
+
+
+@app.get("/vanish/asleep/<name>")
+async def asleep(name: str) -> bytes:
+    """Wait for something that never comes."""
+    with noted(name):
+        await trio.Event().wait()
+    return HELLO
+
+
+@app.get("/vanish/sending/<name>")
+async def sending(name: str) -> tuple[AsyncIterator[bytes], dict[str, str]]:
+    """Send without end: parked on a client that does not read, else streaming."""
+
+    async def endless_pieces() -> AsyncIterator[bytes]:
+        with noted(name):
+            while True:
+                yield make_chunk(64 * 1024)
+
+    return endless_pieces(), {"Content-Length": str(ENDLESS)}
+
+
+@app.get("/vanish/state")
+async def state() -> str:
+    """Tell what was noted."""
+    return as_json()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,11 +9,10 @@ import trio
 from tests.benchmarks.certificate import server_context
 from tests.benchmarks.disk import folder
 from tests.benchmarks.servers.chunk import HELLO, make_chunk
+from tests.benchmarks.servers.notes import ENDLESS, as_json, note_abort, noted
 from trio_stream import App
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from trio_stream import Request, Response
 
 app = App()
@@ -76,44 +72,27 @@ async def file(res: Response, req: Request) -> None:
 
 # Clients that vanish...
 
-started: list[str] = []
-aborted: dict[str, list[float]] = {}
-ended: dict[str, float] = {}
-
-
-@contextmanager
-def noted(res: Response, req: Request) -> Iterator[None]:
-    """Note when the client counts as gone, and when the handler has ended."""
-    name = req.params["id"]
-    started.append(name)
-    aborted[name] = []
-    res.on_aborted(lambda _: aborted[name].append(time.monotonic()))
-    try:
-        yield
-    finally:
-        ended[name] = time.monotonic()
-
 
 @app.get("/vanish/asleep/:id")
 async def asleep(res: Response, req: Request) -> None:
     """Send nothing, and wait for something that never comes."""
-    with noted(res, req):
+    with noted(req.params["id"]):
+        res.on_aborted(lambda _: note_abort(req.params["id"]))
         await trio.sleep_forever()
 
 
 @app.get("/vanish/sending/:id")
 async def sending(res: Response, req: Request) -> None:
     """Send without end: parked on a client that does not read, else streaming."""
-    with noted(res, req):
-        await send(res, make_chunk(64 * 1024), 1 << 40)
+    with noted(req.params["id"]):
+        res.on_aborted(lambda _: note_abort(req.params["id"]))
+        await send(res, make_chunk(64 * 1024), ENDLESS)
 
 
 @app.get("/vanish/state")
 def state(res: Response, req: Request) -> None:
     """Tell what was noted, and how many tasks there are."""
-    tasks = trio.lowlevel.current_statistics().tasks_living
-    value = {"tasks": tasks, "started": started, "aborted": aborted, "ended": ended}
-    res.end(json.dumps(value))
+    res.end(as_json(trio.lowlevel.current_statistics().tasks_living))
 
 
 if __name__ == "__main__":
