@@ -30,6 +30,7 @@ from tests.benchmarks.scenarios.tls import Tls
 from tests.benchmarks.scenarios.unknown import Unknown
 from tests.benchmarks.scenarios.uploads import Uploads
 from tests.benchmarks.scenarios.vanish import Vanish
+from tests.benchmarks.scenarios.watching import Watching
 from tests.benchmarks.servers import SERVERS
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ MIB = 1 << 20
         Unknown(total=MIB, turns=1),
         Uploads(total=MIB),
         Requests(count=80),
+        Watching(count=80),
         Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
         Readers(clients=12, seconds=0.2, bites=3),
         Vanish(clients=30, pause=0),

@@ -15,6 +15,7 @@ from tests.benchmarks.scenarios.tls import Tls
 from tests.benchmarks.scenarios.unknown import Unknown
 from tests.benchmarks.scenarios.uploads import Uploads
 from tests.benchmarks.scenarios.vanish import Vanish
+from tests.benchmarks.scenarios.watching import Watching
 
 SCENARIOS = {
     scenario.name: scenario
@@ -23,6 +24,7 @@ SCENARIOS = {
         Unknown(),
         Uploads(),
         Requests(),
+        Watching(),
         Stalled(),
         Readers(),
         Vanish(),
