@@ -5,6 +5,7 @@
     python -m tests.benchmarks                        # all scenarios but storm
     python -m tests.benchmarks chunks requests        # some
     python -m tests.benchmarks chunks --rounds 9 --json chunks.json
+    python -m tests.benchmarks chunks --servers trio_stream "bare epoll" nginx
     python -m tests.benchmarks storm --clients 2000 --seconds 600
 
 Linux only, from the root of a checkout, with nothing installed beyond what `trio_stream` needs. The

@@ -17,7 +17,10 @@ def main(http: str) -> None:
     config = uvicorn.Config(
         app, http=http, loop=_LOOPS[http], log_level="warning", access_log=False
     )
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+    # asyncio sets TCP_NODELAY only for sockets that are TCP by name, which create_server's are not.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(4096)
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         uvicorn.Server(config).run(sockets=[listener])
 
