@@ -17,6 +17,7 @@ from tests.benchmarks.client import (
 )
 from tests.benchmarks.model import Scenario, Target
 from tests.benchmarks.scenarios.requests import Exchange
+from tests.benchmarks.spending import PER_GIB, Spending
 
 if TYPE_CHECKING:
     import socket
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.model import Figures, Start
     from tests.benchmarks.process import ServerProcess
-
-COST = "CPU s/GiB"
 
 _TIMES = "times the first"
 _CHUNK_SIZE = 64 * 1024
@@ -46,7 +45,7 @@ class Growth(Scenario):
 
     name: ClassVar[str] = "growth"
     rounds: ClassVar[int] = 5
-    cost: ClassVar[str] = COST
+    cost: ClassVar[str] = PER_GIB
     baseline: ClassVar[str] = "trio_stream"
 
     connections: tuple[int, ...] = (1, 10, 100, 1000, 4000)
@@ -74,10 +73,10 @@ class Growth(Scenario):
                 exchange = Exchange(server, "/hello", b"Hello, World!", connections)
                 requests = exchange.measure(max(self.requests, 2 * connections))
                 stream = self._stream(server, connections)
-            first_cost = first_cost or stream[COST]
+            first_cost = first_cost or stream[PER_GIB]
             rows[_row(connections)] = {
-                COST: stream[COST],
-                _TIMES: stream[COST] / first_cost,
+                PER_GIB: stream[PER_GIB],
+                _TIMES: stream[PER_GIB] / first_cost,
                 **requests,
             }
         return rows
@@ -115,6 +114,4 @@ def measure_streams(server: ServerProcess, socks: Sequence[socket.socket], total
     discard_together(socks, total)
     elapsed = time.perf_counter() - begin
     server.settle()
-    cpu = server.cpu_seconds() - cpu
-    gib = total / (1 << 30)
-    return {COST: cpu / gib, "GiB/s": gib / elapsed}
+    return Spending(1, server.cpu_seconds() - cpu, elapsed).for_bytes(total)

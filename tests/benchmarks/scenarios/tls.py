@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 from tests.benchmarks import certificate
 from tests.benchmarks.client import connect, receive_head, request, reset_on_close
 from tests.benchmarks.model import Scenario, Target
-from tests.benchmarks.scenarios.growth import COST, measure_streams
+from tests.benchmarks.scenarios.growth import measure_streams
 from tests.benchmarks.servers.chunk import make_chunk
+from tests.benchmarks.spending import PER_GIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Tls(Scenario):
 
     name: ClassVar[str] = "tls"
     rounds: ClassVar[int] = 7
-    cost: ClassVar[str] = COST
+    cost: ClassVar[str] = PER_GIB
     baseline: ClassVar[str] = "uvicorn + httptools"
     targets = (Target(_TLS, _TIMES_CPU, 2), Target(_TLS, _TIMES_TIME, 2))
 
@@ -53,7 +54,7 @@ class Tls(Scenario):
         with certificate.hidden(), start() as server:
             plain = self._measure(server, _open_plain(server.port, self.first_part))
         times = {
-            _TIMES_CPU: tls[COST] / plain[COST],
+            _TIMES_CPU: tls[PER_GIB] / plain[PER_GIB],
             _TIMES_TIME: plain["GiB/s"] / tls["GiB/s"],
         }
         return {_TLS: {**tls, **times}, _PLAIN: plain}

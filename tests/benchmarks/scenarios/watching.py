@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tests.benchmarks.model import Target
-from tests.benchmarks.scenarios.requests import COST, Requests
+from tests.benchmarks.scenarios.requests import Requests
+from tests.benchmarks.spending import PER_REQUEST
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,6 @@ class Watching(Requests):
 
     name: ClassVar[str] = "watching"
     baseline: ClassVar[str] = "trio_stream, unwatched"
-    targets = (
-        Target("1 connection", COST, 1.03, is_ratio=True),
-        Target("16 connections", COST, 1.03, is_ratio=True),
+    targets = tuple(
+        Target(row, PER_REQUEST, 1.03, is_ratio=True) for row in ("1 connection", "64 connections")
     )

@@ -8,7 +8,7 @@ Paths, for GET where nothing else is said:
 - `/own/CHUNK/TOTAL`: the same with an object for each response (`stalled`).
 - `/unknown/CHUNK/TOTAL`: the same as `/stream`, without telling the length (`unknown`).
 - `/upload`, by POST: read the body, and then answer as `/hello` (`uploads`).
-- `/hello`: `Hello, World!` (`requests`, `growth`, `readers`, `cold_file`).
+- `/hello`: `Hello, World!` (`requests`, `watching`, `growth`, `readers`, `cold_file`).
 - `/files/NAME` and `/static/NAME`: a file of the folder that `disk.py` makes, as the server sends
   one file and as it serves whole folders (`files`, `small_files`, `slow_files`, `cold_file`).
 - `/storm/...`: see `storm_app.py` (`storm`).
@@ -42,11 +42,13 @@ SERVERS = (
         *_MANY,
         "tls",
         "abort",
+        "watching",
         "stalled",
         "vanish",
         *_FILES,
     ),
     _module("trio_stream, logging", "trio_stream_logged", "requests"),
+    _module("trio_stream, unwatched", "trio_stream_unwatched", "watching"),
     _module("trio_stream", "storm_app", "storm"),
     _module("Hypercorn", "hypercorn_trio", *_CORE, *_MANY, "tls", needs=("hypercorn",)),
     _module("quart-trio", "quart_trio_app", *_CORE, "abort", needs=("quart_trio", "hypercorn")),

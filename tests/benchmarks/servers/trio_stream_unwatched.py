@@ -7,6 +7,7 @@ waits without end: good for nothing but small answers.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from tests.benchmarks.servers.trio_stream_app import app
 from trio_stream import _server
@@ -30,5 +31,5 @@ class NoWatcher(ReadinessWatcher):
 
 
 if __name__ == "__main__":
-    _server.ReadinessWatcher = NoWatcher  # type: ignore[misc]
-    app.run(port=0)
+    with patch.object(_server, "ReadinessWatcher", NoWatcher):
+        app.run(port=0)

@@ -23,7 +23,10 @@ def main(http: str) -> None:
         access_log=False,
         ssl_certfile=certificate.path(),
     )
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+    # asyncio sets TCP_NODELAY only for sockets that are TCP by name, which create_server's are not.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(4096)
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         uvicorn.Server(config).run(sockets=[listener])
 
