@@ -49,7 +49,7 @@ TINY: tuple[Scenario, ...] = (
     Unknown(total=MIB, turns=1, seconds=0),
     Uploads(total=MIB, seconds=0),
     Requests(count=64, seconds=0),
-    Watching(count=64, seconds=0),
+    Watching(count=64, turns=2),
     Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
     Readers(clients=12, seconds=0.2, bites=3),
     Vanish(clients=30, pause=0),

@@ -18,8 +18,8 @@ that are in Python, and the system's package manager nginx. What is missing is l
 - `uploads` sends a large request body that the server drops.
 - `requests` asks for 13 bytes over keep-alive connections, and gives the CPU microseconds that the
   server spends on each request.
-- `watching` does the same on a server that does not watch whether clients hang up, which tells
-  what that costs.
+- `watching` does the same on a server that watches only every other client for its hang-up, which
+  tells what that costs.
 - `stalled` lets clients ask for a large stream and read nothing of it, and gives the memory that
   each costs, and whether it grows.
 - `readers` lets 1000 and 4000 clients read slowly, compares every byte, and gives the memory that

@@ -71,13 +71,13 @@ class Exchange:
             socks = [
                 stack.enter_context(connect(self.server.port)) for _ in range(self.connections)
             ]
-            size = self._first_answers(socks)
+            size = self.first_answers(socks)
             turns = count // self.connections
-            self._take_turns(socks, size, turns // 8)
-            spent = spending(self.server, seconds, partial(self._take_turns, socks, size, turns))
+            self.take_turns(socks, size, turns // 8)
+            spent = spending(self.server, seconds, partial(self.take_turns, socks, size, turns))
         return spent.for_requests(turns * self.connections)
 
-    def _first_answers(self, socks: Sequence[socket.socket]) -> int:
+    def first_answers(self, socks: Sequence[socket.socket]) -> int:
         """Check one answer on each connection; their size, which is that of all later ones, too."""
         sizes = set()
         body = bytearray(len(self.answer))
@@ -90,7 +90,7 @@ class Exchange:
         (size,) = sizes
         return size
 
-    def _take_turns(self, socks: Sequence[socket.socket], size: int, turns: int) -> None:
+    def take_turns(self, socks: Sequence[socket.socket], size: int, turns: int) -> None:
         """One request on each connection, then the answers, and that `turns` times."""
         buffer = bytearray(size)
         data = request(self.path, self.fields)
