@@ -6,6 +6,8 @@
     python -m tests.benchmarks chunks requests        # some
     python -m tests.benchmarks chunks --rounds 9 --json chunks.json
     python -m tests.benchmarks chunks --servers trio_stream "bare epoll" nginx
+    python -m tests.benchmarks chunks readers --json figures.json --svg picture.svg
+    python -m tests.benchmarks chunks --from figures.json --svg chunks.svg
     python -m tests.benchmarks storm --clients 2000 --seconds 600
 
 Linux only, from the root of a checkout, with nothing installed beyond what `trio_stream` needs. The

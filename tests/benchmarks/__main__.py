@@ -7,13 +7,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.report import as_json, table
+from tests.benchmarks.picture import picture
+from tests.benchmarks.report import as_json, from_json, table
 from tests.benchmarks.rounds import run
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.benchmarks.servers import SERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tests.benchmarks.model import Sample, Scenario
 
@@ -25,6 +26,14 @@ def main() -> None:
     parser.add_argument("--servers", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each server has a turn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures there")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the medians there, as bars")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        metavar="FILE",
+        dest="source",
+        help="measure nothing: take what --json has written, and print and draw it once more",
+    )
     for name, kind in (("clients", int), ("seconds", float)):
         parser.add_argument(
             f"--{name}", type=kind, metavar="N", help="of scenarios that have such a size"
@@ -39,18 +48,34 @@ def main() -> None:
         parser.error(f"no such server: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
 
     names = args.scenarios or [n for n, s in SCENARIOS.items() if not s.only_when_named]
+    source = None
+    if args.source is not None:
+        source = from_json(args.source.read_text())
+        names = args.scenarios or list(source)
+        if unknown := set(names) - set(source):
+            parser.error(f"{args.source} has nothing of {', '.join(sorted(unknown))}")
+    if args.svg is not None and not any(SCENARIOS[name].drawn for name in names):
+        parser.error("--svg: there is nothing to draw of these scenarios")
+
     sizes = {name: getattr(args, name) for name in ("clients", "seconds")}
     servers = [s for s in SERVERS if not args.servers or s.name in args.servers]
-    for server in servers:
-        if server.offers.intersection(names) and (missing := server.missing()):
-            print(f"{server.name} is left out: {', '.join(missing)} not installed", flush=True)
-    measured: dict[str, list[Sample]] = {}
+    if source is None:
+        for server in servers:
+            if server.offers.intersection(names) and (missing := server.missing()):
+                print(f"{server.name} is left out: {', '.join(missing)} not installed", flush=True)
+    measured: list[tuple[Scenario, Sequence[Sample]]] = []
     for name in names:
         scenario = _sized(SCENARIOS[name], sizes)
-        measured[name] = list(run(scenario, servers, args.rounds or scenario.rounds))
-        print(table(scenario, measured[name]), end="\n\n", flush=True)
+        if source is None:
+            samples = list(run(scenario, servers, args.rounds or scenario.rounds))
+        else:
+            samples = [s for s in source[name] if s.server in {server.name for server in servers}]
+        measured.append((scenario, samples))
+        print(table(scenario, samples), end="\n\n", flush=True)
     if args.json is not None:
-        args.json.write_text(as_json(measured))
+        args.json.write_text(as_json({scenario.name: samples for scenario, samples in measured}))
+    if args.svg is not None:
+        args.svg.write_text(picture(measured))
 
 
 def _sized(scenario: Any, sizes: Mapping[str, float | None]) -> Scenario:  # noqa: ANN401

@@ -82,6 +82,16 @@ class Scenario(ABC):
     baseline: ClassVar[str | None] = None
 
     @property
+    def title(self) -> str:
+        """What it is about, in a line."""
+        return (self.__doc__ or "").partition("\n")[0]
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The figures in the picture; the less, the better."""
+        return () if self.cost is None else (self.cost,)
+
+    @property
     def targets(self) -> tuple[Target, ...]:
         """What `trio_stream` has to reach."""
         return ()

@@ -8,34 +8,35 @@ from importlib.metadata import version
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from tests.benchmarks.model import Sample
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.benchmarks.model import Sample, Scenario, Target
+    from tests.benchmarks.model import Scenario, Target
 
 OURS = "trio_stream"
 
 
 def table(scenario: Scenario, samples: Sequence[Sample]) -> str:
     """What `samples` come to, and whether the targets are met."""
-    title = (scenario.__doc__ or "").partition("\n")[0]
-    figures = _unique(name for sample in samples for name in sample.figures)
+    figures = unique(name for sample in samples for name in sample.figures)
     compare = scenario.baseline is not None and scenario.cost is not None
     header = [scenario.name, "server", *figures, *(["ratio"] if compare else [])]
     lines = [header]
-    servers = _unique(sample.server for sample in samples)
-    for row in _unique(sample.row for sample in samples):
+    servers = unique(sample.server for sample in samples)
+    for row in unique(sample.row for sample in samples):
         for server in servers:
-            values = [_values(samples, row, server, figure) for figure in figures]
-            if any(values):
+            found = [values(samples, row, server, figure) for figure in figures]
+            if any(found):
                 ratios = [_ratios(scenario, samples, row, server)] if compare else []
-                lines.append([row, server, *map(_spread, values + ratios)])
+                lines.append([row, server, *map(_spread, found + ratios)])
     targets = [
         _check(scenario, target, samples)
         for target in scenario.targets
         if target.to is None or target.to in servers
     ]
-    return "\n".join([title, "", *_align(lines), "", *targets])
+    return "\n".join([scenario.title, "", *_align(lines), "", *targets])
 
 
 def as_json(samples: Mapping[str, Sequence[Sample]]) -> str:
@@ -45,17 +46,22 @@ def as_json(samples: Mapping[str, Sequence[Sample]]) -> str:
         "platform": platform.platform(),
         "versions": {name: version(name) for name in ("trio-stream", "trio", "h11")},
         "scenarios": {
-            name: [
-                {"server": s.server, "round": s.round, "row": s.row, "figures": dict(s.figures)}
-                for s in scenario_samples
-            ]
+            name: [{**vars(sample), "figures": dict(sample.figures)} for sample in scenario_samples]
             for name, scenario_samples in samples.items()
         },
     }
     return json.dumps(data, indent=1)
 
 
-def _values(samples: Sequence[Sample], row: str, server: str, figure: str) -> list[float]:
+def from_json(text: str) -> dict[str, list[Sample]]:
+    """The raw figures that `as_json` has written."""
+    return {
+        name: [Sample(**sample) for sample in scenario_samples]
+        for name, scenario_samples in json.loads(text)["scenarios"].items()
+    }
+
+
+def values(samples: Sequence[Sample], row: str, server: str, figure: str) -> list[float]:
     """One value of each round, in their order."""
     return [
         sample.figures[figure]
@@ -71,39 +77,39 @@ def _ratios(
     other = to or scenario.baseline
     assert other is not None
     assert scenario.cost is not None
-    own = _values(samples, row, server, scenario.cost)
-    base = _values(samples, row, other, scenario.cost)
+    own = values(samples, row, server, scenario.cost)
+    base = values(samples, row, other, scenario.cost)
     return [a / b for a, b in zip(own, base, strict=False)]
 
 
 def _check(scenario: Scenario, target: Target, samples: Sequence[Sample]) -> str:
     if target.is_ratio:
-        values = _ratios(scenario, samples, target.row, OURS, target.to)
+        found = _ratios(scenario, samples, target.row, OURS, target.to)
         ratio = f", ratio to {target.to}" if target.to else ", ratio"
     else:
-        values = _values(samples, target.row, OURS, target.figure)
+        found = values(samples, target.row, OURS, target.figure)
         ratio = ""
     name = f"{target.row}, {target.figure}{ratio}"
-    if not values:
+    if not found:
         return f"target {name} <= {target.limit:g}: not measured"
-    verdict = "met" if median(values) <= target.limit else "MISSED"
-    return f"target {name} <= {target.limit:g}: {verdict} with {_digits(median(values))}"
+    verdict = "met" if median(found) <= target.limit else "MISSED"
+    return f"target {name} <= {target.limit:g}: {verdict} with {digits(median(found))}"
 
 
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    middle = _digits(median(values))
-    low, high = _digits(min(values)), _digits(max(values))
+    middle = digits(median(values))
+    low, high = digits(min(values)), digits(max(values))
     return middle if low == high else f"{middle} ({low}-{high})"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three digits that count."""
     return f"{value:.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
-def _unique(names: Iterator[str]) -> list[str]:
+def unique(names: Iterator[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 

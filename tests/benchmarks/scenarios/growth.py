@@ -17,7 +17,7 @@ from tests.benchmarks.client import (
 )
 from tests.benchmarks.model import Scenario, Target
 from tests.benchmarks.scenarios.requests import Exchange
-from tests.benchmarks.spending import PER_GIB, Spending
+from tests.benchmarks.spending import PER_GIB, PER_REQUEST, Spending
 
 if TYPE_CHECKING:
     import socket
@@ -53,6 +53,10 @@ class Growth(Scenario):
     least: int = 1 << 20
     first_part: int = 128 * 1024
     requests: int = 4000
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        return PER_GIB, PER_REQUEST
 
     @property
     def targets(self) -> tuple[Target, ...]:

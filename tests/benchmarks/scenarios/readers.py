@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.model import Figures, Start
     from tests.benchmarks.process import ServerProcess
 
-_PER_CLIENT, _P99, _WRONG = "RSS KiB/client", "p99 ms", "wrong"
+_PER_CLIENT, _CPU, _P99, _WRONG = "RSS KiB/client", "CPU s", "p99 ms", "wrong"
 
 _CHUNK_SIZE = 64 * 1024
 
@@ -57,6 +57,10 @@ class Readers(Scenario):
     total: int = 1 << 20
     bites: int = 20
     patience: float = 100
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        return _PER_CLIENT, _CPU, _P99
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -102,7 +106,7 @@ class Readers(Scenario):
             cpu = server.cpu_seconds() - cpu
         return {
             _PER_CLIENT: (max(samples) - rss) / clients,
-            "CPU s": cpu,
+            _CPU: cpu,
             "seconds": elapsed,
             "p50 ms": delays.percentile(50),
             _P99: delays.percentile(99),

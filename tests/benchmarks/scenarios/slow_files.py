@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.model import Figures, Start
 
+_PER_CLIENT, _CPU = "RSS KiB/client", "CPU s"
+
 _PIECE = 32 * 1024
 _SO_MEMINFO = 55  # Python has no name for it
 
@@ -42,6 +44,10 @@ class SlowFiles(Scenario):
     size: int = 64 << 20
     turns: int = 20
     pause: float = 0.25
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        return _PER_CLIENT, _CPU
 
     def prepared(self) -> AbstractContextManager[None]:
         return provided(self.size)
@@ -69,10 +75,10 @@ class SlowFiles(Scenario):
             cpu = server.cpu_seconds() - cpu
         return {
             f"{self.clients} clients": {
-                "RSS KiB/client": rss / self.clients,
+                _PER_CLIENT: rss / self.clients,
                 "kernel KiB/client": kernel / self.clients,
                 "machine KiB/client": available / self.clients,
-                "CPU s": cpu,
+                _CPU: cpu,
             }
         }
 
