@@ -101,28 +101,46 @@ def sink_chunked(sock: socket.socket, buffer: bytearray) -> int:
     return size
 
 
-def discard(socks: Collection[socket.socket], size: int) -> None:
+def discard(socks: Collection[socket.socket], size: int, gulp: int = 1) -> None:
     """Receive `size` bytes of each, in the order in which they come, without copying them.
 
     That is what MSG_TRUNC does on TCP (tcp(7)).
+
+    Args:
+      socks: The connections.
+      size: How much comes on each.
+      gulp: Wake up for no less, if the receive buffers hold so much. That is cheaper, also for the
+        server, in whose system calls the kernel wakes the client.
     """
     by_fd = {sock.fileno(): sock for sock in socks}
     left = dict.fromkeys(by_fd, size)
     buffer = memoryview(bytearray(_DISCARD_SIZE))
     with select.epoll() as epoll:
-        for fd in by_fd:
+        for fd, sock in by_fd.items():
+            _set_gulp(sock, min(gulp, size))
             epoll.register(fd, select.EPOLLIN)
         while left:
             events = epoll.poll(TIMEOUT)
             if not events:
                 raise BlockingIOError(f"nothing came for {TIMEOUT} s")
             for fd, _ in events:
-                received = by_fd[fd].recv_into(buffer[: left[fd]], 0, socket.MSG_TRUNC)
+                sock = by_fd[fd]
+                received = sock.recv_into(
+                    buffer[: left[fd]], 0, socket.MSG_TRUNC | socket.MSG_DONTWAIT
+                )
                 if not received:
                     raise ConnectionError(f"the server closed with {left[fd]} bytes still to come")
                 left[fd] -= received
                 if not left[fd]:
                     del left[fd]
+                    _set_gulp(sock, 1)
+                elif left[fd] < gulp:
+                    _set_gulp(sock, left[fd])
+
+
+def _set_gulp(sock: socket.socket, gulp: int) -> None:
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) != gulp:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, gulp)
 
 
 def get_json(port: int, path: str) -> dict[str, Any]:
