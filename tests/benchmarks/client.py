@@ -108,17 +108,28 @@ def sink_chunked(sock: socket.socket, buffer: bytearray) -> int:
     return size
 
 
-def discard(socks: Collection[socket.socket], size: int) -> None:
+def discard(socks: Collection[socket.socket], size: int, gulp: int = 1) -> None:
     """Receive `size` bytes of each, in the order in which they come, without copying them.
 
     That is what MSG_TRUNC does on TCP (tcp(7)).
+
+    Args:
+      socks: The connections.
+      size: How much comes on each.
+      gulp: Wake up for no less, if the receive buffers hold so much. That is cheaper, also for the
+        server, in whose system calls the kernel wakes the client.
     """
+    for sock in socks:
+        _set_gulp(sock, min(gulp, size))
     left = dict.fromkeys(socks, size)
     buffer = memoryview(bytearray(_DISCARD_SIZE))
     for sock in _with_data(left):
         left[sock] -= _discard_some(sock, buffer[: left[sock]])
         if not left[sock]:
             del left[sock]
+            _set_gulp(sock, 1)
+        elif left[sock] < gulp:
+            _set_gulp(sock, left[sock])
 
 
 def discard_together(socks: Collection[socket.socket], total: int) -> None:
@@ -146,10 +157,15 @@ def _with_data(socks: Collection[socket.socket]) -> Iterator[socket.socket]:
 
 
 def _discard_some(sock: socket.socket, buffer: memoryview) -> int:
-    received = sock.recv_into(buffer, 0, socket.MSG_TRUNC)
+    received = sock.recv_into(buffer, 0, socket.MSG_TRUNC | socket.MSG_DONTWAIT)
     if not received:
         raise ConnectionError("the server closed with bytes still to come")
     return received
+
+
+def _set_gulp(sock: socket.socket, gulp: int) -> None:
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) != gulp:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, gulp)
 
 
 def get_json(port: int, path: str) -> dict[str, Any]:

@@ -114,8 +114,10 @@ def streams(port: int, connections: int) -> Iterator[Sequence[socket.socket]]:
 def measure_streams(server: ServerProcess, socks: Sequence[socket.socket], total: int) -> Figures:
     """What the next `total` bytes of them together cost, from full buffers to full buffers."""
     server.settle()
-    cpu, begin = server.cpu_seconds(), time.perf_counter()
+    cpu, client_cpu = server.cpu_seconds(), time.process_time()
+    begin = time.perf_counter()
     discard_together(socks, total)
     elapsed = time.perf_counter() - begin
+    client_cpu = time.process_time() - client_cpu
     server.settle()
-    return Spending(1, server.cpu_seconds() - cpu, elapsed).for_bytes(total)
+    return Spending(1, server.cpu_seconds() - cpu, client_cpu, elapsed).for_bytes(total)

@@ -5,6 +5,8 @@ No HTTP beyond the end of the head, the path and the length of an upload.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
 from tests.benchmarks.servers.chunk import HELLO, LAST_FRAME, make_chunk, make_frame
@@ -17,7 +19,13 @@ async def main() -> None:
     """Serve without end."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     print(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", flush=True)
-    await trio.serve_listeners(serve, listeners)
+    await trio.serve_listeners(serve_until_gone, listeners)
+
+
+async def serve_until_gone(stream: trio.SocketStream) -> None:
+    """Serve one client, which may go away in mid-stream."""
+    with suppress(trio.BrokenResourceError):
+        await serve(stream)
 
 
 async def serve(stream: trio.SocketStream) -> None:

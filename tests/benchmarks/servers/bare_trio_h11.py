@@ -7,6 +7,7 @@ each sent with `send_all` as it comes. No timeouts, limits or errors, and nobody
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from itertools import repeat
@@ -25,7 +26,13 @@ async def main() -> None:
     """Serve without end."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     print(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", flush=True)
-    await trio.serve_listeners(serve, listeners)
+    await trio.serve_listeners(serve_until_gone, listeners)
+
+
+async def serve_until_gone(stream: trio.SocketStream) -> None:
+    """Serve one client, which may go away in mid-stream."""
+    with suppress(trio.BrokenResourceError):
+        await serve(stream)
 
 
 async def serve(stream: trio.SocketStream) -> None:
