@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import h11
 
 from ._bad_request import BadRequestError
 from ._guard import HeadGuard
-from ._request_rules import check_request, refuse_coding
+from ._request_rules import check_request, list_items, refuse_coding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,8 @@ class Protocol:
         self._body_is_wanted = False
         self._taken = 0
         self._discarded = 0
+        self._closes = False  # after this response
+        self._is_answered = False
 
     # Receiving the request...
 
@@ -66,7 +68,9 @@ class Protocol:
           BadRequestError: What was received is no request.
         """
         self._expect_no_good()
-        head, self._received = self._guard.take_head(self._received)
+        head = b""
+        if self._received:
+            head, self._received = self._guard.take_head(self._received)
         if head:
             self._read_head(head)
         elif self._has_ended and self._received:
@@ -86,7 +90,7 @@ class Protocol:
             raise BadRequestError(str(exc), exc.error_status_hint) from exc
         assert isinstance(request, h11.Request)
         self._start_request(request)  # first: a refusal of HEAD has no body either
-        self._request, self._body = check_request(request, head, self._config)
+        self._request, self._body, self._closes = check_request(request, head, self._config)
         self._body_has_begun = bool(self._received)
 
     @property
@@ -191,11 +195,13 @@ class Protocol:
             status == 204 or tunnel or (status == 304 and body_length == 0)
         ):
             fields.append((b"Content-Length", b"%d" % body_length))
-        if close or tunnel or not self._can_reach_next_request():
+        self._closes |= close or tunnel or not self._can_reach_next_request()
+        if self._closes:
             fields.append((b"Connection", b"close"))
-        return self._send_event(
-            h11.Response(status_code=status, reason=head.reason, headers=fields)
-        )
+        else:  # the handler may have said so itself
+            values = [value.lower() for name, value in head.fields if name.lower() == b"connection"]
+            self._closes = b"close" in list_items(values)
+        return self._send_event(_response_event(status, head.reason, tuple(fields)))
 
     @property
     def chunks_are_understood(self) -> bool:
@@ -204,19 +210,19 @@ class Protocol:
 
     def finish_chunks(self, trailers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
         """The end of a body of unknown length, with trailers for a client that keeps them."""
+        self._is_answered = True
         if self._h11.our_state is not h11.SEND_BODY:  # a tunnel, where h11 knows no end
             return b""
         if not self._trailers_are_accepted:
             trailers = ()
         return self._send_event(h11.EndOfMessage(headers=list(trailers)))
 
-    def finish_response(self, body_length: int) -> None:
-        """Note that a response of known length is complete, with that many bytes of body."""
-        if body_length:
-            body = cast("bytes", _BodyOfLength(body_length))
-            self._h11.send_with_data_passthrough(h11.Data(data=body))
-        if self._h11.our_state is h11.SEND_BODY:  # and not in a tunnel, where h11 knows no end
-            self._h11.send(h11.EndOfMessage())
+    def finish_response(self) -> None:
+        """Note that a response of known length is complete.
+
+        h11 is not told: it would take as long as building the head, and is not asked any more.
+        """
+        self._is_answered = True
 
     def response_has_body(self, status: int) -> bool:
         """Whether a body follows the head (RFC 9112 section 6.3; RFC 9110 section 15.3.6)."""
@@ -247,7 +253,8 @@ class Protocol:
           BadRequestError: The body is malformed, or ended early.
         """
         while (
-            self._h11.our_state is h11.DONE
+            self._is_answered
+            and not self._closes
             and self.request_is_incomplete
             and self._can_reach_next_request()
         ):
@@ -260,7 +267,8 @@ class Protocol:
     def start_next_cycle(self) -> bool:
         """Whether the connection can serve another request; if so, it is ready for it."""
         if (
-            self._h11.our_state is not h11.DONE
+            not self._is_answered
+            or self._closes
             or self.request_is_incomplete
             or self._discarded > self._config.max_discarded_body
         ):
@@ -275,7 +283,7 @@ class Protocol:
             return False
         if self._body is None or self._body.is_over:
             return True
-        if self._body_is_wanted and self._h11.our_state is not h11.DONE:
+        if self._body_is_wanted and not self._is_answered:
             return True  # the handler is reading it
         if self._h11.they_are_waiting_for_100_continue:
             return False  # it may send the body or not: nobody could tell the next request from it
@@ -292,18 +300,12 @@ class Protocol:
         return data
 
 
-class _BodyOfLength:
-    """A stand-in for a body that h11 is told of once, at its end, and never sees.
-
-    h11 only looks at the length of data that it passes through (its documented way for sendfile).
-    An event for each 16 KiB would cost half as much again as sending them.
-    """
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
+# Most responses of a second have the same head as others, and h11 checks each field of a new one.
+@lru_cache(maxsize=64)
+def _response_event(
+    status: int, reason: bytes, fields: tuple[tuple[bytes, bytes], ...]
+) -> h11.Response:
+    return h11.Response(status_code=status, reason=reason, headers=list(fields))
 
 
 @lru_cache(maxsize=1)
