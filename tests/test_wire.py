@@ -137,7 +137,7 @@ async def test_client_is_told_to_continue_only_if_it_waits(
     async with open_peer(app_that_echoes(), kind) as peer:
         await peer.send_all(head + begun)
         if expected:
-            assert await peer.receive_head() == b"HTTP/1.1 100 \r\n\r\n"
+            assert await peer.receive_head() == b"HTTP/1.1 100 Continue\r\n\r\n"
         if rest:
             await peer.send_all(rest)
         assert (await peer.receive_head()).startswith(b"HTTP/1.1 200 OK\r\n")

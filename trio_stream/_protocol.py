@@ -1,6 +1,9 @@
-"""The sans-I/O part: one `h11.Connection` and the HTTP duties that h11 leaves to a server.
+"""The sans-I/O part: h11 reads the heads of requests, and the duties that it leaves are done here.
 
 Nothing in this file waits, sends or knows Trio: bytes and calls go in, bytes and requests come out.
+
+Heads of responses do not go through h11: their fields were checked when they were written, and to
+have them checked once more would be a tenth of the CPU time of a small request.
 """
 
 from __future__ import annotations
@@ -34,7 +37,6 @@ class Protocol:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._guard = HeadGuard(config)
-        self._h11 = self._new_parser()
         self._received = b""
         self._has_ended = False
         self._client_has_closed = False
@@ -48,7 +50,9 @@ class Protocol:
         self._body_is_wanted = False
         self._taken = 0
         self._discarded = 0
+        self._awaits_continue = False
         self._closes = False  # after this response
+        self._is_chunked = False
         self._is_answered = False
 
     # Receiving the request...
@@ -81,9 +85,10 @@ class Protocol:
         return self._request if head else None
 
     def _read_head(self, head: bytes) -> None:
-        self._h11.receive_data(head)
+        parser = h11.Connection(h11.SERVER)  # a new one is cheaper than to tell it of all else
+        parser.receive_data(head)
         try:
-            request = self._h11.next_event()
+            request = parser.next_event()
         except h11.RemoteProtocolError as exc:
             if exc.error_status_hint == 501:
                 refuse_coding(head)
@@ -91,6 +96,7 @@ class Protocol:
         assert isinstance(request, h11.Request)
         self._start_request(request)  # first: a refusal of HEAD has no body either
         self._request, self._body, self._closes = check_request(request, head, self._config)
+        self._awaits_continue = parser.they_are_waiting_for_100_continue
         self._body_has_begun = bool(self._received)
 
     @property
@@ -126,9 +132,10 @@ class Protocol:
         Of a client that expects `100 Continue`, that (RFC 9110 section 10.1.1), unless it does not
         wait for it.
         """
-        if self._body_has_begun or not self._h11.they_are_waiting_for_100_continue:
+        if self._body_has_begun or not self._awaits_continue:
             return b""
-        return self._send_event(h11.InformationalResponse(status_code=100, headers=[]))
+        self._awaits_continue = False
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
 
     def receive_body(self) -> bytes | None:
         """Take what has been received of the request's body.
@@ -187,21 +194,25 @@ class Protocol:
         status = head.status
         if status == 205:  # RFC 9110 section 15.3.6
             body_length = 0
-        fields = [(b"Date", _http_date(int(time.time()))), *head.fields]
-        # RFC 9110 section 8.6: never in a 204 or where a tunnel begins; in a 304 only what a GET
-        # would get, which nobody has told.
+        # RFC 9110 section 8.6: no framing in a 204 or where a tunnel begins; in a 304 only the
+        # length of what a GET would get, if that was told.
         tunnel = self._opens_tunnel(status)
-        if body_length is not None and not (
-            status == 204 or tunnel or (status == 304 and body_length == 0)
-        ):
-            fields.append((b"Content-Length", b"%d" % body_length))
+        is_framed = not (status == 204 or tunnel or (status == 304 and not body_length))
         self._closes |= close or tunnel or not self._can_reach_next_request()
+        self._awaits_continue = False
+        fields = [(b"Date", _http_date(int(time.time()))), *head.fields]
+        if is_framed:
+            if body_length is not None:
+                fields.append((b"Content-Length", b"%d" % body_length))
+            elif self.chunks_are_understood:
+                fields.append((b"Transfer-Encoding", b"chunked"))
+                self._is_chunked = self.response_has_body(status)
         if self._closes:
             fields.append((b"Connection", b"close"))
         else:  # the handler may have said so itself
             values = [value.lower() for name, value in head.fields if name.lower() == b"connection"]
             self._closes = b"close" in list_items(values)
-        return self._send_event(_response_event(status, head.reason, tuple(fields)))
+        return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, head.reason, _lines(fields))
 
     @property
     def chunks_are_understood(self) -> bool:
@@ -211,17 +222,14 @@ class Protocol:
     def finish_chunks(self, trailers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
         """The end of a body of unknown length, with trailers for a client that keeps them."""
         self._is_answered = True
-        if self._h11.our_state is not h11.SEND_BODY:  # a tunnel, where h11 knows no end
+        if not self._is_chunked:
             return b""
         if not self._trailers_are_accepted:
             trailers = ()
-        return self._send_event(h11.EndOfMessage(headers=list(trailers)))
+        return b"0\r\n%b\r\n" % _lines(trailers)
 
     def finish_response(self) -> None:
-        """Note that a response of known length is complete.
-
-        h11 is not told: it would take as long as building the head, and is not asked any more.
-        """
+        """Note that a response of known length is complete."""
         self._is_answered = True
 
     def response_has_body(self, status: int) -> bool:
@@ -273,7 +281,6 @@ class Protocol:
             or self._discarded > self._config.max_discarded_body
         ):
             return False
-        self._h11 = self._new_parser()  # cheaper than telling the old one that a body has ended
         self._start_request(None)
         return True
 
@@ -285,27 +292,14 @@ class Protocol:
             return True
         if self._body_is_wanted and not self._is_answered:
             return True  # the handler is reading it
-        if self._h11.they_are_waiting_for_100_continue:
+        if self._awaits_continue:
             return False  # it may send the body or not: nobody could tell the next request from it
         to_come = self._body.length - self._taken
         return max(to_come, self._discarded) <= self._config.max_discarded_body
 
-    def _new_parser(self) -> h11.Connection:
-        # The guard has the limit.
-        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._config.max_head_size)
 
-    def _send_event(self, event: h11.Event) -> bytes:
-        data = self._h11.send(event)
-        assert data is not None
-        return data
-
-
-# Most responses of a second have the same head as others, and h11 checks each field of a new one.
-@lru_cache(maxsize=64)
-def _response_event(
-    status: int, reason: bytes, fields: tuple[tuple[bytes, bytes], ...]
-) -> h11.Response:
-    return h11.Response(status_code=status, reason=reason, headers=list(fields))
+def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 @lru_cache(maxsize=1)
