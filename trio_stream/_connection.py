@@ -159,7 +159,8 @@ class Connection:
 
     async def _receive_head(self) -> h11.Request | None:
         """The next request's head; `None` when the client has ended its stream instead."""
-        if (head := self._protocol.next_request()) is not None:
+        head = self._protocol.next_request() if self._protocol.head_has_begun else None
+        if head is not None:
             # It was pipelined. Nothing else here has to wait, and the other connections want their
             # turn.
             await trio.lowlevel.checkpoint()

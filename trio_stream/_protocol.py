@@ -72,9 +72,7 @@ class Protocol:
           BadRequestError: What was received is no request.
         """
         self._expect_no_good()
-        head = b""
-        if self._received:
-            head, self._received = self._guard.take_head(self._received)
+        head, self._received = self._guard.take_head(self._received)
         if head:
             self._read_head(head)
         elif self._has_ended and self._received:
