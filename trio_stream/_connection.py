@@ -68,6 +68,7 @@ class Connection:
         self._timeouts = timeouts
         self._id = os.urandom(6).hex()
         self._requests = 0
+        self._request_id = ""
         self._is_late = False  # the client has sent no request in time
         self._refusal: int | None = None
         self._cancel_scope = trio.CancelScope()
@@ -271,6 +272,7 @@ class Connection:
         """Make the response that the transport reports to, until `_end_response`."""
         self._stats.active_responses += 1
         self._requests += 1
+        self._request_id = f"{self._id}-{self._requests}"
         if request is not None:
             request.id = self._request_id
         self._began_at = trio.current_time() if access_logger.isEnabledFor(logging.INFO) else None
@@ -312,10 +314,6 @@ class Connection:
                 request_id=self._request_id,
                 duration=trio.current_time() - self._began_at,
             )
-
-    @property
-    def _request_id(self) -> str:
-        return f"{self._id}-{self._requests}"
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True
