@@ -30,7 +30,11 @@ def run(scenario: Scenario, servers: Iterable[Server], rounds: int) -> Iterator[
         for number in range(rounds):
             for server in servers:
                 with pinned(cores.client), _time_limit(scenario.time_limit):
-                    rows = scenario.measure(partial(running, server, cores.server))
+                    try:
+                        rows = scenario.measure(partial(running, server, cores.server))
+                    except Exception as exc:
+                        exc.add_note(f"in round {number} of {scenario.name} on {server.name}")
+                        raise
                 for row, figures in rows.items():
                     yield Sample(server.name, number, row, figures)
 

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, ClassVar
@@ -37,7 +37,7 @@ class Readers(Scenario):
     First a quarter of them, then all. They wait for the same chunk object, so that what the server
     keeps for each is what it has beyond a chunk: the most in samples of its RSS. Every byte is
     compared; a reader is `wrong` that received something else, not all, or more. When all have
-    begun, a probe asks for 13 bytes, 200 times a second, on a connection that is open before.
+    begun, a probe asks for 13 bytes, 200 times a second, on one connection.
 
     Attributes:
       clients: How many.
@@ -88,12 +88,9 @@ class Readers(Scenario):
         with _readers(server.port, 1, self) as readers:
             readers.recv()  # it pays for what Python loads and allocates once
             readers.recv()
-        with connect(server.port) as sock, ExitStack() as stack:
-            probe = Probe(sock)
-            _wait_at_most(sock, self.patience)
-            server.settle()
-            rss, cpu = server.rss_kib(), server.cpu_seconds()
-            readers = stack.enter_context(_readers(server.port, clients, self))
+        server.settle()
+        rss, cpu = server.rss_kib(), server.cpu_seconds()
+        with _readers(server.port, clients, self) as readers:
             readers.recv()
             samples = [server.rss_kib()]
 
@@ -101,7 +98,12 @@ class Readers(Scenario):
                 while not readers.poll(min(1, self.seconds / 4)):
                     samples.append(server.rss_kib())
 
-            delays = Delays(probe.delays_beside(watch))
+            with connect(server.port) as sock:
+                _wait_at_most(sock, self.patience)
+                begin = time.perf_counter()
+                probe = Probe(sock)
+                first_delay = (time.perf_counter() - begin) * 1000
+                delays = Delays([first_delay, *probe.delays_beside(watch)])
             wrong, elapsed = readers.recv()
             cpu = server.cpu_seconds() - cpu
         return {

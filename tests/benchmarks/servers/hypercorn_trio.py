@@ -19,6 +19,7 @@ async def serve(asgi_app: Any) -> None:  # noqa: ANN401
     config.loglevel = "WARNING"
     config.certfile = config.keyfile = certificate.path()
     config.backlog = 4096
+    config.keep_alive_timeout = 60
     config.keep_alive_max_requests = 1 << 40
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(serve_app, asgi_app, config)

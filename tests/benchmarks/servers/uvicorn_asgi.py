@@ -21,6 +21,7 @@ def main(http: str) -> None:
         loop=_LOOPS[http],
         log_level="warning",
         access_log=False,
+        timeout_keep_alive=60,
         ssl_certfile=certificate.path(),
     )
     # asyncio sets TCP_NODELAY only for sockets that are TCP by name, which create_server's are not.
