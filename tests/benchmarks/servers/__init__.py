@@ -64,7 +64,7 @@ SERVERS = (
         *_FILES[1:],
         needs=("uvicorn", "uvloop", "httptools", "starlette"),
     ),
-    _module("granian", "granian_asgi", *_CORE, *_MANY, needs=("granian", "uvloop")),
+    _module("granian", "granian_asgi", *_CORE, "readers", needs=("granian", "uvloop")),
     _module("aiohttp", "aiohttp_app", *_CORE, *_MANY, "tls", "abort", *_FILES, needs=("aiohttp",)),
     _module("socketify", "socketify_app", "chunks", "uploads", "requests", needs=("socketify",)),
     _module("nginx", "nginx", "requests", *_FILES, needs=("nginx",)),
