@@ -18,8 +18,6 @@ import sys
 from tests.benchmarks.model import Server
 
 _FILES = ("files", "small_files", "slow_files", "cold_file")
-
-
 _CORE = ("chunks", "unknown", "uploads", "requests")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -39,9 +40,10 @@ async def send(response: web.StreamResponse, request: web.Request) -> web.Stream
     size, total = (int(request.match_info[name]) for name in ("size", "total"))
     chunk = make_chunk(size)
     await response.prepare(request)
-    for _ in range(total // size):
-        await response.write(chunk)
-    await response.write_eof()
+    with suppress(ConnectionError):  # the client has gone
+        for _ in range(total // size):
+            await response.write(chunk)
+        await response.write_eof()
     return response
 
 
