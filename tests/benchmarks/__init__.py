@@ -35,16 +35,16 @@ What is missing is left out.
 How it measures. A server is a command line and runs as its own process, pinned to one core; the
 client, this process, has another one, and does as little as it can, so the server is what limits
 both. The CPU time is that of the server's process, its threads and its descendants, user and
-system, from after its start and a warm-up to the last byte received. Every server has one worker
-and no access log, unless its name says so, and sends and receives with the back-pressure that it
-has. Servers take turns (A B A B ...), with a new process in each
-round, because a noisy machine drifts and a process has luck with its memory layout. What is printed
-are medians, in brackets the smallest and the largest; a ratio to the baseline is the median of the
-ratios within each round. Trust ratios more than seconds. On a machine that others use, many short
-rounds tell more than a few long ones, and the largest value says more about the others.
+system, from after its start and a warm-up to the last byte received. Every server has one worker,
+no access log unless its name says so, and the back-pressure that it offers. Servers take turns
+(A B A B ...), with a new process in each round, because a noisy machine drifts and a process has
+luck with its memory layout. What is printed are medians, in brackets the smallest and the largest;
+a ratio to the baseline is the median of the ratios within each round. Trust ratios more than
+seconds. On a machine that others use, many short rounds tell more than a few long ones, and the
+largest value says more about the others.
 
-A client of `requests` that asks again as soon as it is answered, or wrk, gives the same figures as
-the one here, which asks on all connections and then takes the answers.
+The client of `requests` asks on all connections, and then takes the answers. One that asks again as
+soon as it is answered, and wrk, gave the same figures within the noise.
 
 To add a server, list it in `servers/__init__.py`: it must print `http://127.0.0.1:PORT` when it
 listens, and answer the paths of the scenarios that it offers. To add a scenario, derive from
