@@ -17,13 +17,9 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_finish() -> None:
-    """Leave out what lives as long as the session when garbage is collected, as many tests do.
-
-    And look for it more rarely than after 700 objects, of which a test makes many.
-    """
+    """Leave out what lives as long as the session when garbage is collected, as many tests do."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000)
 
 
 @pytest.fixture(params=KINDS)
