@@ -61,12 +61,6 @@ def as_json(samples: Mapping[str, Sequence[Sample]]) -> str:
     return json.dumps(data, indent=1)
 
 
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            yield name, version(name)
-
-
 def _values(samples: Sequence[Sample], row: str, server: str, figure: str) -> list[float]:
     """One value of each round, in their order."""
     return [
@@ -123,3 +117,9 @@ def _align(lines: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield "  ".join(map(str.ljust, line, widths)).rstrip()
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)

@@ -44,7 +44,7 @@ class Client:
             if self._sent == self._total:
                 os.write(fd, self._end)
                 self._sending = False
-                return True  # the next request may have come with an event of this turn
+                return True  # the next request may be there already
             start = self._sent % len(piece)
             accepted = os.write(fd, view[start:] if start else piece)
             self._sent += accepted
