@@ -141,8 +141,8 @@ def test_command_line_knows_its_servers(
     with pytest.raises(SystemExit):
         main()
     error = capsys.readouterr().err
-    assert "no such server: other; there are: bare epoll, " in error
-    assert ", nginx" in error
+    assert "no such server: other; there are: 'bare epoll' " in error
+    assert " nginx" in error
 
 
 def test_server_that_is_not_installed_is_left_out() -> None:

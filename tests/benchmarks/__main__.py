@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ def main() -> None:
         parser.error("--rounds must be at least 1")
     known = dict.fromkeys(server.name for server in SERVERS)
     if unknown := set(args.servers or ()) - set(known):
-        parser.error(f"no such server: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+        text = f"{shlex.join(sorted(unknown))}; there are: {shlex.join(known)}"
+        parser.error(f"no such server: {text}")
 
     names = args.scenarios or [n for n, s in SCENARIOS.items() if not s.only_when_named]
     source = None
