@@ -14,7 +14,7 @@ import trio
 from tests.clients import until
 from tests.test_main import Program, download, open_download, run_python
 from trio_stream.__main__ import main
-from trio_stream._command_line import make_parser
+from trio_stream._command_line import check_options, make_parser
 
 APP = """
 import os, trio
@@ -239,7 +239,9 @@ def test_the_number_of_workers(
         monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     else:
         monkeypatch.setenv("WEB_CONCURRENCY", variable)
-    assert make_parser().parse_args(args.split()).workers == count
+    options = make_parser().parse_args(args.split())
+    check_options(options)
+    assert options.workers == count
 
 
 def test_a_wrong_number_in_the_environment_is_a_usage_error(
@@ -247,4 +249,7 @@ def test_a_wrong_number_in_the_environment_is_a_usage_error(
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "x")
     assert main([]) == 2
-    assert "argument --workers: 'x' is no number of processes" in capsys.readouterr().err
+    message = "trio-stream: the environment variable WEB_CONCURRENCY: 'x' is no number of processes"
+    errors = capsys.readouterr().err
+    assert errors.startswith(message)
+    assert errors.count("\n") == 1

@@ -43,7 +43,7 @@
 #     _addresses                  addresses, and whom to trust
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
 #     _worker       _worker_stats               one of several processes, and what it tells them
-#     _config       _stats        _background    _bad_request
+#     _config       _stats        _background    _bad_request   _stdout
 
 from ._app import App as App
 from ._bad_request import BadRequestError as BadRequestError

@@ -28,6 +28,7 @@ from ._routing import ANY, Handler, Router
 from ._server import Server
 from ._static import StaticFiles
 from ._stats import AbortReason
+from ._stdout import say
 from ._tree import Tree
 
 if TYPE_CHECKING:
@@ -431,4 +432,4 @@ class App:
 
 def _print_addresses(server: Server) -> None:
     for address in server.addresses:
-        print(f"Serving on {describe_address(address, server.scheme)}", flush=True)
+        say(f"Serving on {describe_address(address, server.scheme)}")
