@@ -169,6 +169,20 @@ async def test_what_cannot_be_imported_is_told_once(app: Path) -> None:
     assert errors.count("\n") == 1
 
 
+async def test_a_lifespan_that_fails_is_tried_a_few_times(app: Path) -> None:
+    app.write_text(
+        "from trio_stream import App\napp = App()\n"
+        "@app.lifespan\ndef connect():\n    raise ConnectionRefusedError('no database')"
+    )
+    async with run_python(*options(app, "--workers", "2")) as program:
+        status, errors = await program.wait()
+    assert status == 1
+    assert errors.count("ConnectionRefusedError: no database") == 3
+    assert errors.splitlines()[-1].endswith(
+        "has ended with status 1: none has come to serve in 3 tries, and no more are made"
+    )
+
+
 async def test_a_change_of_the_code_is_served(app: Path, tmp_path: Path) -> None:
     code = app.read_text()
     app.write_text("import nothing_of_that_name")

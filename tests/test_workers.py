@@ -230,6 +230,24 @@ async def test_what_cannot_be_served_ends_the_supervisor(
     assert log.messages == []  # the worker has said why
 
 
+async def test_what_never_serves_is_given_up(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    fakes = Fakes(*[Fate(dies_at=1, status=1, grace=None) for _ in range(5)])
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 2, statuses):
+        pass
+    assert fakes.started_at == [0, 1.5, 3.5]
+    assert trio.current_time() == 4.5
+    assert statuses == [1]
+    assert log.messages == [
+        "worker 1 has ended with status 1: the next one starts in 0.5 seconds",
+        "worker 2 has ended with status 1: the next one starts in 1 seconds",
+        "worker 3 has ended with status 1: none has come to serve in 3 tries, and no more are made",
+    ]
+    log.clear()
+
+
 async def test_what_can_be_served_no_more_is_tried_again(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
@@ -304,7 +322,8 @@ async def test_a_successor_that_does_not_serve_changes_nothing(
 async def test_a_dead_one_can_be_replaced_before_its_time(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
-    fakes = Fakes(*[Fate(dies_at=0, status=1, grace=None) for _ in range(5)])
+    dies = [Fate(dies_at=0, status=1, grace=None) for _ in range(4)]
+    fakes = Fakes(Fate(dies_at=0, ready_at=-1), *dies)
     statuses: list[int] = []
     async with supervise(monkeypatch, fakes, 1, statuses):
         await trio.sleep(10)

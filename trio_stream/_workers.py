@@ -37,6 +37,10 @@ _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _LONG_LIFE = 60.0  # after which a death is no longer a part of a series
 
+# How often a first worker is tried. What it needs may come up a moment later, such as a database;
+# what is missing for longer, whoever has started the supervisor had better know.
+_TRIES = 3
+
 # What a worker has to end itself after the grace of its shutdown, before it is killed.
 _MARGIN = 5.0
 
@@ -44,7 +48,8 @@ _MARGIN = 5.0
 # for a whole grace.
 _HURRIED_GRACE = 1.0
 
-# The exit status of a worker that can't do what the command line asks, now or ever.
+# Exit statuses: none could begin; or can't do what the command line asks, now or ever.
+_FAILURE = 1
 _USAGE_ERROR = 2
 
 
@@ -160,7 +165,8 @@ class Supervisor:
     async def run(self) -> int:
         """Run until a signal ends it; returns an exit status.
 
-        That is 1 if a worker has cut something off at the end, and 2 if none could begin.
+        That is 1 if a worker has cut something off at the end, or if none has begun to serve in
+        several tries; and 2 if none ever could.
         """
         ask, asked = trio.open_memory_channel[None](1)  # one more while it is being done is enough
 
@@ -226,6 +232,7 @@ class Supervisor:
 
     async def _keep(self, slot: _Slot) -> None:
         delay = _FIRST_DELAY
+        tries = 0
         worker: _Process | None = None
         while True:
             async with slot.lock:
@@ -234,14 +241,22 @@ class Supervisor:
             worker = slot.worker
             assert worker is not None
             await worker.ended.wait()
+            tries += 1
             if slot.worker is not worker:
                 continue
             if not worker.is_ready and self._changes is not None:
                 logger.error("%s has ended %s: waiting for a change", worker, worker.how_it_ended)
                 await slot.wait_changed()
             elif worker.process.returncode == _USAGE_ERROR and not self._has_served:
-                self._status = _USAGE_ERROR
-                self._keepers.cancel_scope.cancel()
+                self._give_up(_USAGE_ERROR)  # it has said why
+            elif tries == _TRIES and not self._has_served:
+                logger.error(
+                    "%s has ended %s: none has come to serve in %d tries, and no more are made",
+                    worker,
+                    worker.how_it_ended,
+                    tries,
+                )
+                self._give_up(_FAILURE)
             else:
                 if trio.current_time() - worker.started_at >= _LONG_LIFE:
                     delay = _FIRST_DELAY
@@ -253,6 +268,10 @@ class Supervisor:
                 )
                 await trio.sleep(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
+
+    def _give_up(self, status: int) -> None:
+        self._status = status
+        self._keepers.cancel_scope.cancel()
 
     async def _replace_all(self, asked: trio.MemoryReceiveChannel[None]) -> None:
         async for _ in asked:
@@ -311,7 +330,7 @@ class Supervisor:
         if self._is_ending:
             logger.info("%s has ended %s", worker, worker.how_it_ended)
             if worker.is_ready and process.returncode:
-                self._status = 1
+                self._status = _FAILURE
 
 
 def _count(workers: int) -> str:
