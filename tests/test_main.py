@@ -256,6 +256,31 @@ async def test_signals_end_it_in_the_middle_of_a_download() -> None:
     ]
 
 
+async def test_a_lifespan_that_does_not_end_is_ended_by_a_second_signal(tmp_path: Path) -> None:
+    file = tmp_path / "hangs.py"
+    file.write_text(
+        "from contextlib import asynccontextmanager\n"
+        "import trio\n"
+        "from trio_stream import App\n"
+        "app = App()\n"
+        "@app.lifespan\n"
+        "@asynccontextmanager\n"
+        "async def hang():\n"
+        "    yield\n"
+        "    print('at the end', flush=True)\n"
+        "    await trio.sleep_forever()\n"
+    )
+    async with run_python("-m", "trio_stream", str(file), "--port", "0") as program:
+        await program.read_port()
+        program.process.terminate()
+        await program.read_until("at the end")
+        program.process.terminate()
+        status, log = await program.wait()
+    assert status == 1
+    assert "Traceback" not in log
+    assert "a second signal" not in log
+
+
 def test_an_interrupt_before_it_serves_is_no_error(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,6 +141,8 @@ async def test_death_replacement_and_shutdown(app: Path) -> None:
     assert errors.count(" ERROR ") == 1
     assert f"trio_stream[{program.process.pid}]: SIGHUP: replacing 2 workers" in errors
     assert "has ended with status 1" not in errors
+    assert errors.count("a second signal") == 1  # the supervisor's
+    assert "; a second signal kills what is left\n" in errors
     for stream in (broken, whole, last):
         await stream.aclose()
 

@@ -170,14 +170,15 @@ async def test_workers_run_until_a_signal(
 async def test_a_worker_that_dies_is_followed_by_another_with_back_off(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
-    dies = [Fate(dies_at=0, ready_at=-1, status=-11) for _ in range(8)]
-    fakes = Fakes(*dies, Fate(dies_at=60, status=1), Fate(dies_at=1, status=3, grace=None))
+    serves = Fate(dies_at=1, status=-11)
+    dies = [Fate(dies_at=0, status=-11, grace=None) for _ in range(7)]
+    fakes = Fakes(serves, *dies, Fate(dies_at=60, status=1), Fate(dies_at=1, status=3, grace=None))
     statuses: list[int] = []
     async with supervise(monkeypatch, fakes, 1, statuses):
         await trio.sleep(200)
         signal.raise_signal(signal.SIGINT)
     pauses = [b - a for a, b in zip(fakes.started_at, fakes.started_at[1:], strict=False)]
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 60.5, 2]
+    assert pauses == [1.5, 1, 2, 4, 8, 16, 30, 30, 60.5, 2]
     assert statuses == [0]
     errors = [record.getMessage() for record in log.records if record.levelno == logging.ERROR]
     assert errors[0] == "worker 1 has ended by SIGSEGV: the next one starts in 0.5 seconds"
@@ -323,13 +324,13 @@ async def test_a_dead_one_can_be_replaced_before_its_time(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     dies = [Fate(dies_at=0, status=1, grace=None) for _ in range(4)]
-    fakes = Fakes(Fate(dies_at=0, ready_at=-1), *dies)
+    fakes = Fakes(Fate(dies_at=1), *dies)
     statuses: list[int] = []
     async with supervise(monkeypatch, fakes, 1, statuses):
         await trio.sleep(10)
         signal.raise_signal(signal.SIGHUP)
         await trio.sleep(100)
-        assert fakes.started_at == [0, 0.5, 1.5, 3.5, 7.5, 10]
+        assert fakes.started_at == [0, 1.5, 2.5, 4.5, 8.5, 10]
         signal.raise_signal(signal.SIGTERM)
     assert statuses == [0]
     log.clear()

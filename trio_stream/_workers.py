@@ -41,7 +41,8 @@ _LONG_LIFE = 60.0  # after which a death is no longer a part of a series
 # what is missing for longer, whoever has started the supervisor had better know.
 _TRIES = 3
 
-# What a worker has to end itself after the grace of its shutdown, before it is killed.
+# What a worker has to end itself after the grace of its shutdown, before it is killed: longer than
+# its lifespans have.
 _MARGIN = 5.0
 
 # What responses have when the code has changed. Pages that listen to events would keep the old code
