@@ -20,6 +20,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_stream._worker import VARIABLE, Worker, describe_worker, take_worker
+from trio_stream._worker_stats import open_directory
 from trio_stream._workers import Supervisor
 
 if TYPE_CHECKING:
@@ -334,6 +335,35 @@ async def test_a_dead_one_can_be_replaced_before_its_time(
         signal.raise_signal(signal.SIGTERM)
     assert statuses == [0]
     log.clear()
+
+
+async def test_what_killed_ones_have_left_is_removed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def make(name: str) -> Path:
+        path = tmp_path / name
+        path.mkdir()
+        (path / "1.ab").write_text("{}")
+        os.utime(path, (0, 0))
+        return path
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    other, left = make("other"), make("trio-stream-a")
+    new = make("trio-stream-b")
+    os.utime(new)
+    link = tmp_path / "trio-stream-c"
+    link.symlink_to(other)
+    fakes = Fakes()
+    async with supervise(monkeypatch, fakes, 1, []):
+        (own,) = map(Path, fakes.directories)
+        os.utime(own, (0, 0))
+        assert not left.exists()
+        with open_directory() as another:
+            assert own.exists()
+            assert Path(another).parent == own.parent == tmp_path
+        signal.raise_signal(signal.SIGTERM)
+    assert sorted(tmp_path.iterdir()) == [other, new, link]
+    assert list(other.iterdir())
 
 
 # Their code...

@@ -9,7 +9,6 @@ import socket
 import threading
 from contextlib import suppress
 from subprocess import DEVNULL
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,7 +16,7 @@ from trio_util import run_and_cancelling
 
 from ._config import Config
 from ._worker import VARIABLE, describe_worker
-from ._worker_stats import DIRECTORY_VARIABLE
+from ._worker_stats import DIRECTORY_VARIABLE, open_directory
 
 try:
     import watchfiles
@@ -176,7 +175,7 @@ class Supervisor:
                 ask.send_nowait(None)
 
         with (
-            TemporaryDirectory(prefix="trio-stream-") as self._environment[DIRECTORY_VARIABLE],
+            open_directory() as self._environment[DIRECTORY_VARIABLE],
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
         ):
             async with trio.open_nursery() as self._processes:
