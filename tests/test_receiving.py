@@ -276,7 +276,7 @@ async def test_echo_of_both_directions_at_once(kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("handler_reads", "body_came", "expected"),
     [
-        (True, False, b"HTTP/1.1 100 \r\n\r\n" + ok(b"hello")),
+        (True, False, b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"hello")),
         (True, True, ok(b"hello")),
         (False, False, ok(b"", "Connection: close")),
     ],
@@ -293,10 +293,10 @@ async def test_continue_is_sent_when_the_body_is_waited_for(
         )
         received = b""
         if handler_reads and not body_came:
-            received += await peer.receive_exactly(len(b"HTTP/1.1 100 \r\n\r\n"))
+            received += await peer.receive_exactly(len(b"HTTP/1.1 100 Continue\r\n\r\n"))
             await peer.send_all(b"hello")
         received += await peer.receive_exactly(len(expected) - len(received) + 37)
-        data = received.replace(b"HTTP/1.1 100 \r\n\r\n", b"")
+        data = received.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
         prefix = received[: len(received) - len(data)]
         assert prefix + without_date(data) == expected
 

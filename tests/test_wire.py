@@ -57,7 +57,7 @@ def echo(pieces: Iterable[bytes]) -> tuple[list[int], bytes, str]:
             status, body = 204, b""
         statuses.append(status)
         protocol.start_response(ResponseHead(status), 0, close=status >= 400)
-        protocol.finish_response(0)
+        protocol.finish_response()
         protocol.discard_request_body()
         if not protocol.start_next_cycle():
             return statuses, body, "ends"
@@ -137,7 +137,7 @@ async def test_client_is_told_to_continue_only_if_it_waits(
     async with open_peer(app_that_echoes(), kind) as peer:
         await peer.send_all(head + begun)
         if expected:
-            assert await peer.receive_head() == b"HTTP/1.1 100 \r\n\r\n"
+            assert await peer.receive_head() == b"HTTP/1.1 100 Continue\r\n\r\n"
         if rest:
             await peer.send_all(rest)
         assert (await peer.receive_head()).startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,6 +1,9 @@
-"""The sans-I/O part: one `h11.Connection` and the HTTP duties that h11 leaves to a server.
+"""The sans-I/O part: h11 reads the heads of requests, and the duties that it leaves are done here.
 
 Nothing in this file waits, sends or knows Trio: bytes and calls go in, bytes and requests come out.
+
+Heads of responses do not go through h11: their fields were checked when they were written, and to
+have them checked once more would be a tenth of the CPU time of a small request.
 """
 
 from __future__ import annotations
@@ -8,13 +11,13 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import h11
 
 from ._bad_request import BadRequestError
 from ._guard import HeadGuard
-from ._request_rules import check_request, refuse_coding
+from ._request_rules import check_request, list_items, refuse_coding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +37,6 @@ class Protocol:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._guard = HeadGuard(config)
-        self._h11 = self._new_parser()
         self._received = b""
         self._has_ended = False
         self._client_has_closed = False
@@ -48,6 +50,10 @@ class Protocol:
         self._body_is_wanted = False
         self._taken = 0
         self._discarded = 0
+        self._awaits_continue = False
+        self._closes = False  # after this response
+        self._is_chunked = False
+        self._is_answered = False
 
     # Receiving the request...
 
@@ -77,16 +83,18 @@ class Protocol:
         return self._request if head else None
 
     def _read_head(self, head: bytes) -> None:
-        self._h11.receive_data(head)
+        parser = h11.Connection(h11.SERVER)  # a new one is cheaper than to tell it of all else
+        parser.receive_data(head)
         try:
-            request = self._h11.next_event()
+            request = parser.next_event()
         except h11.RemoteProtocolError as exc:
             if exc.error_status_hint == 501:
                 refuse_coding(head)
             raise BadRequestError(str(exc), exc.error_status_hint) from exc
         assert isinstance(request, h11.Request)
         self._start_request(request)  # first: a refusal of HEAD has no body either
-        self._request, self._body = check_request(request, head, self._config)
+        self._request, self._body, self._closes = check_request(request, head, self._config)
+        self._awaits_continue = parser.they_are_waiting_for_100_continue
         self._body_has_begun = bool(self._received)
 
     @property
@@ -122,9 +130,10 @@ class Protocol:
         Of a client that expects `100 Continue`, that (RFC 9110 section 10.1.1), unless it does not
         wait for it.
         """
-        if self._body_has_begun or not self._h11.they_are_waiting_for_100_continue:
+        if self._body_has_begun or not self._awaits_continue:
             return b""
-        return self._send_event(h11.InformationalResponse(status_code=100, headers=[]))
+        self._awaits_continue = False
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
 
     def receive_body(self) -> bytes | None:
         """Take what has been received of the request's body.
@@ -183,19 +192,25 @@ class Protocol:
         status = head.status
         if status == 205:  # RFC 9110 section 15.3.6
             body_length = 0
-        fields = [(b"Date", _http_date(int(time.time()))), *head.fields]
-        # RFC 9110 section 8.6: never in a 204 or where a tunnel begins; in a 304 only what a GET
-        # would get, which nobody has told.
+        # RFC 9110 section 8.6: no framing in a 204 or where a tunnel begins; in a 304 only the
+        # length of what a GET would get, if that was told.
         tunnel = self._opens_tunnel(status)
-        if body_length is not None and not (
-            status == 204 or tunnel or (status == 304 and body_length == 0)
-        ):
-            fields.append((b"Content-Length", b"%d" % body_length))
-        if close or tunnel or not self._can_reach_next_request():
+        is_framed = not (status == 204 or tunnel or (status == 304 and not body_length))
+        self._closes |= close or tunnel or not self._can_reach_next_request()
+        self._awaits_continue = False
+        fields = [(b"Date", _http_date(int(time.time()))), *head.fields]
+        if is_framed:
+            if body_length is not None:
+                fields.append((b"Content-Length", b"%d" % body_length))
+            elif self.chunks_are_understood:
+                fields.append((b"Transfer-Encoding", b"chunked"))
+                self._is_chunked = self.response_has_body(status)
+        if self._closes:
             fields.append((b"Connection", b"close"))
-        return self._send_event(
-            h11.Response(status_code=status, reason=head.reason, headers=fields)
-        )
+        else:  # the handler may have said so itself
+            values = [value.lower() for name, value in head.fields if name.lower() == b"connection"]
+            self._closes = b"close" in list_items(values)
+        return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, head.reason, _lines(fields))
 
     @property
     def chunks_are_understood(self) -> bool:
@@ -204,19 +219,16 @@ class Protocol:
 
     def finish_chunks(self, trailers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
         """The end of a body of unknown length, with trailers for a client that keeps them."""
-        if self._h11.our_state is not h11.SEND_BODY:  # a tunnel, where h11 knows no end
+        self._is_answered = True
+        if not self._is_chunked:
             return b""
         if not self._trailers_are_accepted:
             trailers = ()
-        return self._send_event(h11.EndOfMessage(headers=list(trailers)))
+        return b"0\r\n%b\r\n" % _lines(trailers)
 
-    def finish_response(self, body_length: int) -> None:
-        """Note that a response of known length is complete, with that many bytes of body."""
-        if body_length:
-            body = cast("bytes", _BodyOfLength(body_length))
-            self._h11.send_with_data_passthrough(h11.Data(data=body))
-        if self._h11.our_state is h11.SEND_BODY:  # and not in a tunnel, where h11 knows no end
-            self._h11.send(h11.EndOfMessage())
+    def finish_response(self) -> None:
+        """Note that a response of known length is complete."""
+        self._is_answered = True
 
     def response_has_body(self, status: int) -> bool:
         """Whether a body follows the head (RFC 9112 section 6.3; RFC 9110 section 15.3.6)."""
@@ -247,7 +259,8 @@ class Protocol:
           BadRequestError: The body is malformed, or ended early.
         """
         while (
-            self._h11.our_state is h11.DONE
+            self._is_answered
+            and not self._closes
             and self.request_is_incomplete
             and self._can_reach_next_request()
         ):
@@ -260,12 +273,12 @@ class Protocol:
     def start_next_cycle(self) -> bool:
         """Whether the connection can serve another request; if so, it is ready for it."""
         if (
-            self._h11.our_state is not h11.DONE
+            not self._is_answered
+            or self._closes
             or self.request_is_incomplete
             or self._discarded > self._config.max_discarded_body
         ):
             return False
-        self._h11 = self._new_parser()  # cheaper than telling the old one that a body has ended
         self._start_request(None)
         return True
 
@@ -275,35 +288,16 @@ class Protocol:
             return False
         if self._body is None or self._body.is_over:
             return True
-        if self._body_is_wanted and self._h11.our_state is not h11.DONE:
+        if self._body_is_wanted and not self._is_answered:
             return True  # the handler is reading it
-        if self._h11.they_are_waiting_for_100_continue:
+        if self._awaits_continue:
             return False  # it may send the body or not: nobody could tell the next request from it
         to_come = self._body.length - self._taken
         return max(to_come, self._discarded) <= self._config.max_discarded_body
 
-    def _new_parser(self) -> h11.Connection:
-        # The guard has the limit.
-        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._config.max_head_size)
 
-    def _send_event(self, event: h11.Event) -> bytes:
-        data = self._h11.send(event)
-        assert data is not None
-        return data
-
-
-class _BodyOfLength:
-    """A stand-in for a body that h11 is told of once, at its end, and never sees.
-
-    h11 only looks at the length of data that it passes through (its documented way for sendfile).
-    An event for each 16 KiB would cost half as much again as sending them.
-    """
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
+def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 @lru_cache(maxsize=1)

@@ -69,7 +69,7 @@ class Request(Message):
         in `Forwarded` (RFC 7239) or `X-Forwarded-For`. What others say there is ignored, and what
         is malformed. A port that is not told is 0.
         """
-        return self._origin.client
+        return self._origin.client if self._trusted_proxies else self._peer[0]
 
     @property
     def scheme(self) -> str:
@@ -77,14 +77,11 @@ class Request(Message):
 
         In `Forwarded` or `X-Forwarded-Proto`.
         """
-        return self._origin.scheme
+        return self._origin.scheme if self._trusted_proxies else self._peer[1]
 
     @cached_property
     def _origin(self) -> Origin:
-        peer = Origin(*self._peer)
-        if not self._trusted_proxies:
-            return peer
-        return find_origin(self.headers, peer, self._trusted_proxies)
+        return find_origin(self.headers, Origin(*self._peer), self._trusted_proxies)
 
     @property
     def http_version(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import h11
 
@@ -15,18 +15,29 @@ if TYPE_CHECKING:
     from ._config import Config
 
 # In a head of lower case. Looking for all at once costs less than going through the fields.
-_FIELDS = re.compile(rb"\r\n(host|content-length|transfer-encoding|expect):[\t ]*([^\r]*)")
+_FIELDS = re.compile(
+    rb"\r\n(host|connection|content-length|transfer-encoding|expect):[\t ]*([^\r]*)"
+)
 
 _MAX_LENGTH = 2**63 - 1
 
 
-def check_request(
-    request: h11.Request, head: bytes, config: Config
-) -> tuple[h11.Request, LengthDecoder | ChunkedDecoder | None]:
-    """Refuse what h11 lets pass in a request that it has made of `head`.
+class CheckedRequest(NamedTuple):
+    """What the head of a request says.
 
-    Returns:
-      The request, with the `Host` that counts, and its body; `None` if it has none.
+    Attributes:
+      head: With the `Host` that counts.
+      body: `None` if it has none.
+      is_last: Whether the client wants the connection closed after the response.
+    """
+
+    head: h11.Request
+    body: LengthDecoder | ChunkedDecoder | None
+    is_last: bool
+
+
+def check_request(request: h11.Request, head: bytes, config: Config) -> CheckedRequest:
+    """Refuse what h11 lets pass in a request that it has made of `head`.
 
     Raises:
       BadRequestError: 400, 414, 417, 505: as the message says.
@@ -38,16 +49,20 @@ def check_request(
         raise BadRequestError(f"a request target of {len(target)} bytes", 414)
     authority = check_target(request.method, target)
     fields = _FIELDS.findall(head.lower())
-    if [name for name, _ in fields] == [b"host"]:  # nearly always
-        check_authority(fields[0][1].rstrip(b"\t "))
-        body = None
+    hosts = _values(fields, b"host")
+    connections = _values(fields, b"connection")
+    body = None
+    if len(hosts) == 1 and len(hosts) + len(connections) == len(fields):  # nearly always
+        check_authority(hosts[0])
     else:
-        _check_host(request, _values(fields, b"host"))
+        _check_host(request, hosts)
         _check_expectation(request, _values(fields, b"expect"))
         body = _choose_body(request, fields, config)
     if authority is not None:
         request = _with_host(request, authority)
-    return request, body
+    # RFC 9112 section 9.3.
+    is_last = request.http_version < b"1.1" or b"close" in list_items(connections)
+    return CheckedRequest(request, body, is_last)
 
 
 def refuse_coding(head: bytes) -> NoReturn:
@@ -59,7 +74,7 @@ def refuse_coding(head: bytes) -> NoReturn:
     """
     fields = _FIELDS.findall(head.lower())
     values = _values(fields, b"transfer-encoding")
-    codings = [coding.strip(b"\t ") for value in values for coding in value.split(b",")]
+    codings = list_items(values)
     before_last = codings[:-1]
     malformed = len(values) > 1 or b"" in codings or b"chunked" in before_last
     version = head.partition(b"\r\n")[0].rpartition(b"/")[2]
@@ -72,6 +87,11 @@ def _values(fields: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
     return [value.rstrip(b"\t ") for name, value in fields if name == wanted]
 
 
+def list_items(values: list[bytes]) -> list[bytes]:
+    """The items of a field that is a comma-separated list (RFC 9110 section 5.6.1)."""
+    return [item.strip(b"\t ") for value in values for item in value.split(b",")]
+
+
 def _check_host(request: h11.Request, hosts: list[bytes]) -> None:
     # RFC 9112 section 3.2. h11 counts them for HTTP/1.1 only, and more than one for all versions.
     if not hosts and request.http_version > b"1.0":
@@ -82,8 +102,8 @@ def _check_host(request: h11.Request, hosts: list[bytes]) -> None:
 
 def _check_expectation(request: h11.Request, values: list[bytes]) -> None:
     # RFC 9110 section 10.1.1: HTTP/1.0 knows none.
-    expected = {item.strip(b"\t ") for value in values for item in value.split(b",")}
-    if request.http_version > b"1.0" and (unknown := expected - {b"", b"100-continue"}):
+    expected = list_items(values)
+    if request.http_version > b"1.0" and (unknown := set(expected) - {b"", b"100-continue"}):
         raise BadRequestError(f"Expect: {unknown.pop()!r} is not known here", 417)
 
 

@@ -326,7 +326,7 @@ class ResponseBase:
         self._ended = self._complete = True
         self._plain_until = 0
         if self._total_size is not None:
-            self._protocol.finish_response(self._total_size if self._has_body else 0)
+            self._protocol.finish_response()
         self._forget_handlers()
         self._wake()
 

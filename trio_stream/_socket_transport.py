@@ -112,7 +112,15 @@ class SocketTransport(Transport):
         return self._watcher.has_arrivals()
 
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
-        return bytes(await self._stream.receive_some(max_bytes))
+        while True:
+            # Nearly always there is nothing yet: to try first would cost a call that fails.
+            await trio.lowlevel.wait_readable(self._fd)
+            try:
+                return os.read(self._fd, max_bytes)
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                raise trio.BrokenResourceError(f"receiving failed: {exc}") from exc
 
     def has_unread(self) -> bool:
         return has_unread(self._stream)

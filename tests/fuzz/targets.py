@@ -113,7 +113,7 @@ class _ProtocolRun:
                 body += data
             self.events.append(("body", bytes(body)))
         protocol.start_response(ResponseHead(), 5, close=False)
-        protocol.finish_response(5 if protocol.response_has_body(200) else 0)
+        protocol.finish_response()
         try:
             while protocol.discard_request_body():
                 self._receive()
