@@ -136,6 +136,9 @@ class Supervisor:
     SIGTERM and SIGINT are passed on, and waited for; a second one kills. SIGHUP replaces the
     workers one by one, each only when its successor serves.
 
+    A worker that dies is followed by another one, with back-off. If several have died and none has
+    ever served, no more are tried.
+
     Args:
       command: Starts a worker, which calls `take_worker`.
       fds: Descriptors of listening sockets.
