@@ -311,6 +311,101 @@ def test_broken_transport_is_told_and_nothing_counts(is_chunked: bool) -> None:
     assert (out.offset, out._stats.body_bytes_sent) == (0, 0)
 
 
+# Small chunks, corked
+
+
+def corked_body(room: int, *, is_chunked: bool = False) -> tuple[Wire, Outgoing]:
+    """`ab` and `cde`, held back, of a response whose head has gone."""
+    wire = Wire(1000)
+    out = outgoing(wire, is_chunked=is_chunked)
+    out.flush()
+    wire.room, wire.data, wire.calls = room, b"", 0
+    out.cork(b"ab")
+    out.cork(b"cde")
+    assert (wire.calls, out.is_corked, out.is_flushed, out.offset) == (0, True, False, 5)
+    assert out._stats.body_bytes_sent == 0
+    return wire, out
+
+
+@pytest.mark.parametrize("room", range(7))
+@pytest.mark.parametrize("what_follows", ["flush", "send"])
+def test_corked_chunks_leave_together_and_before_what_follows(room: int, what_follows: str) -> None:
+    wire, out = corked_body(room)
+    if what_follows == "flush":
+        out.flush()
+    else:
+        assert out.send(b"fg") == max(room - 5, 0)
+    assert wire.data == b"abcdefg"[: min(room, 5 if what_follows == "flush" else 7)]
+    assert out.offset == max(len(wire.data), 5)
+    assert out._stats.body_bytes_sent == len(wire.data)
+    is_open = room < 5 or (what_follows == "send" and room < 7)
+    assert (out.is_corked, out.blocked) == (room < 5, is_open)
+    go_on(out, wire, 1000)
+    assert wire.data == b"abcdefg"[: out.offset]
+    assert (out.is_flushed, out._stats.body_bytes_sent) == (True, out.offset)
+
+
+@pytest.mark.parametrize("room", range(len(b"5\r\nabcde\r\n") + 1))
+def test_corked_chunks_are_one_frame(room: int) -> None:
+    frame = b"5\r\nabcde\r\n"
+    wire, out = corked_body(room, is_chunked=True)
+    out.flush()
+    assert (wire.data, wire.calls) == (frame[:room], 1)
+    assert (out.is_corked, out.blocked) == (room == 0, room < len(frame))
+    assert out._stats.body_bytes_sent == (5 if room else 0)
+    go_on(out, wire, 1000)
+    assert (wire.data, out.offset, out.is_flushed) == (frame, 5, True)
+
+
+def test_so_much_is_corked_and_no_more() -> None:
+    wire = Wire(10_000_000)
+    out = outgoing(wire)
+    out.flush()
+    for size, count in ((16 * 1024, 4), (1000, 66), (1, 512)):
+        calls = wire.calls
+        for _ in range(count - 1):
+            out.cork(bytes(size))
+        assert wire.calls == calls
+        out.cork(bytes(size))
+        assert (wire.calls, out.is_flushed) == (calls + 1, True)
+
+
+@pytest.mark.parametrize("room", range(6))
+@pytest.mark.parametrize("was_tried", [False, True])
+def test_what_was_corked_and_did_not_leave_is_taken_off_at_the_end(
+    room: int, was_tried: bool
+) -> None:
+    wire, out = corked_body(room)
+    if was_tried:
+        out.flush()
+    out.abandon()
+    assert wire.calls == 1
+    assert wire.data == b"abcde"[:room]
+    assert out.offset == out._stats.body_bytes_sent == room
+    assert out.is_flushed
+
+
+@pytest.mark.parametrize("room", [0, 1, 9])
+def test_a_corked_frame_that_has_not_begun_is_taken_off_at_the_end(room: int) -> None:
+    wire, out = corked_body(room, is_chunked=True)
+    out.abandon()
+    assert wire.data == b"5\r\nabcde\r\n"[:room]
+    assert out.offset == out._stats.body_bytes_sent == (5 if room else 0)
+    assert not out.is_corked
+
+
+def test_nothing_that_was_corked_counts_over_a_broken_transport() -> None:
+    _, out = corked_body(0)
+    out._transport = cast("Transport", Broken())
+    with pytest.raises(trio.BrokenResourceError):
+        out.send(b"fg")
+    with pytest.raises(trio.BrokenResourceError):
+        out.flush()
+    assert out.offset == 5
+    out.abandon()
+    assert (out.offset, out._stats.body_bytes_sent) == (0, 0)
+
+
 # All of it
 
 
@@ -320,7 +415,7 @@ SIZES = st.one_of(
     st.integers(1, 3 * FRAME_SIZE),
 )
 ROOMS = st.one_of(st.integers(0, 20), st.integers(0, 3 * FRAME_SIZE), st.just(10_000_000))
-WAYS = ("send", "send lent", "queue")
+WAYS = ("send", "send lent", "queue", "cork")
 
 
 @given(
@@ -342,11 +437,11 @@ def test_any_parts_over_any_rooms_decode_to_what_was_given(
     def check(way: str) -> None:
         beyond_head = kept(out) - max(len(head) - len(wire.data), 0)
         most_kept[way] = max(most_kept[way], beyond_head)
-        assert out.is_flushed or out.blocked
-        assert out.offset == out._stats.body_bytes_sent
+        assert out.is_flushed or out.blocked or out.is_corked
+        assert out.offset == out._stats.body_bytes_sent + out._corked_size
         received = decode(wire.data)[0].body if len(wire.data) >= len(head) else b""
         assert received == pattern(total)[: len(received)]
-        assert len(received) <= out.offset <= len(received) + beyond_head
+        assert len(received) <= out.offset - out._corked_size <= len(received) + beyond_head
 
     def make_room(way: str) -> None:
         go_on(out, wire, rooms.pop() if rooms else 10_000_000)
@@ -362,6 +457,12 @@ def test_any_parts_over_any_rooms_decode_to_what_was_given(
             continue
         while out.queued:
             make_room("queue")
+        if way == "cork":
+            while out.blocked or (not out.is_flushed and not out.is_corked):
+                make_room(way)
+            out.cork(data)
+            check(way)
+            continue
         while rest := data[out.offset + len(data) - given_so_far :]:
             before = out.offset
             assert out.send(rest, is_lent=way == "send lent") == out.offset - before
@@ -375,6 +476,6 @@ def test_any_parts_over_any_rooms_decode_to_what_was_given(
         make_room("queue")
     decoded, rest = decode(wire.data)
     assert (decoded.body, decoded.is_whole, rest) == (pattern(total), True, b"")
-    assert out.offset == total
-    for way in ("send", "queue"):
+    assert out.offset == out._stats.body_bytes_sent == total
+    for way in () if "cork" in dict(parts) else ("send", "queue"):
         assert most_kept[way] <= (FRAME_SIZE + MOST_FRAMING if is_chunked else 0)

@@ -42,6 +42,7 @@
 #     _forwarded    _proxy_protocol             who the client is, as proxies tell
 #     _addresses                  addresses, and whom to trust
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
+#     _flusher      what is held back to go together
 #     _worker       _worker_stats               one of several processes, and what it tells them
 #     _config       _stats        _background    _bad_request   _stdout
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import h11
 
     from ._config import Config
+    from ._flusher import Flusher
     from ._routing import Handler, Router
     from ._stalls import Timeouts
     from ._stats import Stats
@@ -56,6 +57,7 @@ class Connection:
         config: Config,
         stats: Stats,
         timeouts: Timeouts,
+        flusher: Flusher,
     ) -> None:
         self._transport = transport
         self._protocol = Protocol(config)
@@ -63,6 +65,7 @@ class Connection:
         self._config = config
         self._stats = stats
         self._timeouts = timeouts
+        self._flusher = flusher
         self._id = os.urandom(6).hex()
         self._requests = 0
         self._request_id = ""
@@ -278,6 +281,7 @@ class Connection:
             self._protocol,
             self._cancel_scope,
             self._stats,
+            self._flusher,
             send_budget=self._config.send_budget,
             max_queued_bytes=self._config.max_queued_bytes,
             cancel_on_abort=cancel_on_abort,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
+
+import trio
 
 from ._file import FilePart
 
@@ -13,6 +16,12 @@ if TYPE_CHECKING:
 
 # Once its size has been sent, a frame must be finished: so much is copied and kept at most.
 FRAME_SIZE = 16 * 1024
+
+# Chunks of less are corked: they leave together, in one system call. That saves two thirds of the
+# CPU time with 1 KiB, half with 4 KiB and a quarter with 16 KiB; with 64 KiB it saves nothing.
+CORKED_CHUNK_SIZE = 32 * 1024
+_CORK_SIZE = 64 * 1024
+_CORKED_CHUNKS = 512  # a system call takes 1024 pieces
 
 # With data that is lent, nothing is copied as long as somebody waits for it to go. Larger frames
 # would be no cheaper.
@@ -55,12 +64,14 @@ class Outgoing:
 
     Attributes:
       offset: How many bytes of the body were accepted: by the transport or, of a frame that it has
-        taken the beginning of, here.
+        taken the beginning of and of what is corked, here.
       blocked: Something did not go, and the transport has not been writable since.
       queued: What was queued of the body and has not been accepted yet.
     """
 
     __slots__ = (
+        "_corked",
+        "_corked_size",
         "_is_chunked",
         "_stats",
         "_tail",
@@ -76,6 +87,8 @@ class Outgoing:
         self._stats = stats
         self._is_chunked = False
         self._unsent: tuple[Bytes, ...] = ()  # before anything else: a head, the rest of a frame
+        self._corked: list[Bytes] = []  # counts, but was not sent yet
+        self._corked_size = 0
         self._tail = b""  # goes after all that is queued
         self.offset = 0
         self.blocked = False
@@ -84,7 +97,12 @@ class Outgoing:
     @property
     def is_flushed(self) -> bool:
         """Whether the transport has taken all that was accepted and queued."""
-        return not (self._unsent or self.queued or self._tail)
+        return not (self._unsent or self._corked or self.queued or self._tail)
+
+    @property
+    def is_corked(self) -> bool:
+        """Whether something is held back, to leave with what follows."""
+        return bool(self._corked)
 
     def start(self, head: bytes, *, is_chunked: bool = False) -> None:
         """Have `head` leave with the next bytes, and the body after it chunked if asked."""
@@ -108,6 +126,8 @@ class Outgoing:
         """
         if isinstance(data, FilePart):
             return self._send_file(data)
+        if self._corked and not self.uncork():
+            return 0
         if self._is_chunked:
             accepted = self._send_chunked(data, is_lent=is_lent)
         elif self._unsent:
@@ -135,6 +155,55 @@ class Outgoing:
             self.blocked = True
         return accepted
 
+    def cork(self, data: bytes) -> None:
+        """Accept `data`, and send it with what follows. Nothing may wait for the transport.
+
+        Raises:
+          trio.BrokenResourceError: Nothing can be sent any more.
+        """
+        self._corked.append(data)
+        self.offset += len(data)
+        self._corked_size += len(data)
+        if self._corked_size >= _CORK_SIZE or len(self._corked) == _CORKED_CHUNKS:
+            self.uncork()
+
+    def uncork(self) -> bool:
+        """Send what goes now of what is corked. All of it is one frame, if there are any.
+
+        Returns:
+          Whether nothing is left of it.
+
+        Raises:
+          trio.BrokenResourceError: Nothing can be sent any more.
+        """
+        if not self._corked:
+            return True
+        pieces: tuple[Bytes, ...] = tuple(self._corked)
+        if self._is_chunked:
+            pieces = (b"%x\r\n" % self._corked_size, *pieces, b"\r\n")
+        taken = self._transport.send_some(*pieces)
+        rest = _after(taken, pieces)
+        self.blocked = bool(rest)
+        if not self._is_chunked:
+            self._stats.body_bytes_sent += taken
+            self._corked = list(rest)
+            self._corked_size -= taken
+        elif taken:  # the frame counts
+            self._stats.body_bytes_sent += self._corked_size
+            self._unsent = rest
+            self._corked = []
+            self._corked_size = 0
+        return not rest
+
+    def abandon(self) -> None:
+        """Take off the offset what is corked and does not go now: the body ends here."""
+        if not self.blocked:
+            with suppress(trio.BrokenResourceError):
+                self.uncork()
+        self.offset -= self._corked_size
+        self._corked = []
+        self._corked_size = 0
+
     def take_over(self) -> None:
         """Keep what is left of lent data, which its owner wants back."""
         if self._unsent:
@@ -159,6 +228,8 @@ class Outgoing:
         Raises:
           trio.BrokenResourceError: Nothing can be sent any more.
         """
+        if not self.uncork():
+            return
         if self.queued:
             accepted = self.send(self.queued)
             if accepted == len(self.queued):

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._file import FilePart
+    from ._flusher import Flusher
     from ._protocol import Protocol
     from ._stats import Stats
     from ._transport import Transport
 
 logger = logging.getLogger("trio_stream")
+
+# Small chunks are not held back before so many bytes of them went without a pause: a lone one has
+# nothing to wait for, and of a slow client's chunks none is kept that need not be.
+_UNCORKED_SIZE = 128 * 1024
 
 
 class ResponseBase:
@@ -37,6 +42,7 @@ class ResponseBase:
         protocol: Protocol,
         cancel_scope: trio.CancelScope,
         stats: Stats,
+        flusher: Flusher,
         *,
         send_budget: int,
         max_queued_bytes: int,
@@ -47,6 +53,7 @@ class ResponseBase:
         self._protocol = protocol
         self._cancel_scope = cancel_scope
         self._stats = stats
+        self._flusher = flusher
         self._send_budget = send_budget
         self._max_queued_bytes = max_queued_bytes
         self._cancel_on_abort = cancel_on_abort
@@ -70,6 +77,7 @@ class ResponseBase:
         self._missed_writable = False
         self._plain_until = 0  # below this offset, nothing is left to check before sending a chunk
         self._yield_at = 0  # the offset at which `send_chunk` lets other tasks run
+        self._cork_from = _UNCORKED_SIZE  # the offset from which small chunks are corked
         self._begin_turn()
         self._wakeup: trio.Event | None = None
         self._writable_handler: Callable[..., object] | None = None
@@ -258,6 +266,27 @@ class ResponseBase:
         if self._ended and self._outgoing.is_flushed and not self._is_over:
             self._set_complete()
 
+    # Small chunks, held back...
+
+    def _cork(self, chunk: bytes) -> bool:
+        """Accept `chunk`, to be sent with those that follow it at once; `False` if that failed."""
+        if not self._outgoing.is_corked:
+            self._flusher.flush_soon(self)
+        try:
+            self._outgoing.cork(chunk)
+        except trio.BrokenResourceError:
+            self._abort(AbortReason.CLIENT_CLOSED)
+        return not self.aborted
+
+    def _flush_corked(self) -> None:
+        if self._outgoing.is_corked and not self._outgoing.blocked:
+            self._begin_uncorked()
+            self._flush()
+
+    def _begin_uncorked(self) -> None:
+        """Send chunks as they come, until so many went on that corking them will be worth it."""
+        self._cork_from = self._outgoing.offset + _UNCORKED_SIZE
+
     # Waiting, and the turns of others...
 
     @property
@@ -282,6 +311,7 @@ class ResponseBase:
     async def _park_sending(self) -> None:
         self._count_park()
         self._begin_turn()
+        self._begin_uncorked()
         self._parked = True
         try:
             await self._park()
@@ -336,6 +366,7 @@ class ResponseBase:
             return
         self._abort_reason = reason
         self._plain_until = 0
+        self._outgoing.abandon()
         self._stats.aborts[reason] += 1
         handlers = self._aborted_handlers
         self._forget_handlers()

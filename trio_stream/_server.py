@@ -12,6 +12,7 @@ from ._accept import ClientCounts, accept_connections
 from ._background import open_background
 from ._certificates import current_context
 from ._connection import Connection
+from ._flusher import Flusher
 from ._proxied import receive_client
 from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
@@ -64,6 +65,7 @@ class Server:
         self._watcher = ReadinessWatcher() if HAVE_EPOLL else None
         self._stalls = StallWatch(config.stall_timeout)
         self._timeouts = Timeouts(config)
+        self._flusher = Flusher()
         self._clients = ClientCounts(config.max_connections_per_client)
         self._connections: set[Connection] = set()
         self._introductions: set[trio.CancelScope] = set()
@@ -236,7 +238,9 @@ class Server:
           transport: The connection.
           refusal: The status code of an answer to give instead, before any request is read.
         """
-        connection = Connection(transport, self._router, self._config, self.stats, self._timeouts)
+        connection = Connection(
+            transport, self._router, self._config, self.stats, self._timeouts, self._flusher
+        )
         if self._config.min_download_rate:
             transport.require_rate(self._timeouts.rate, self._config.min_download_rate)
         self._connections.add(connection)
@@ -268,6 +272,7 @@ class Server:
         with self._watcher or nullcontext():
             async with open_background() as start_soon:
                 start_soon(self._stalls.run)
+                start_soon(self._flusher.run)
                 self._timeouts.start(start_soon)
                 start_soon(self._watch_grace)
                 if self._watcher is not None:
