@@ -256,11 +256,13 @@ async def connect(port: int, *, receive_buffer: int | None = None) -> trio.Socke
 
 
 @asynccontextmanager
-async def open_peer(app: App, kind: Kind, *, window: int = 2000) -> AsyncIterator[Peer]:
+async def open_peer(
+    app: App, kind: Kind, *, window: int = 2000, receive_buffer: int = 8192
+) -> AsyncIterator[Peer]:
     """Serve `app` and connect one client for the length of the block.
 
-    The client's receive window is `window` in memory, and the kernel's smallest (about 2 KiB) on a
-    socket.
+    The client's receive window is `window` in memory. On a socket it is what the kernel makes of
+    `receive_buffer`: at 1024 its smallest, about 2 KiB, with which a large body takes its time.
     """
     if kind == "memory":
         async with open_client(app, window=window) as client:
@@ -270,7 +272,7 @@ async def open_peer(app: App, kind: Kind, *, window: int = 2000) -> AsyncIterato
     async with trio.open_nursery() as nursery:
         ssl_context = server_context() if kind == "tls" else None
         server = await start_server(nursery, app, epoll=kind != "stream", ssl_context=ssl_context)
-        async with await connect(server.port, receive_buffer=1024) as stream:
+        async with await connect(server.port, receive_buffer=receive_buffer) as stream:
             try:
                 peer = SocketPeer(stream, server)
                 if kind == "tls":

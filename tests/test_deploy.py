@@ -228,6 +228,7 @@ async def test_workers_behind_nginx(tmp_path: Path) -> None:
             while len(workers) < 2:  # as soon as both serve
                 _, metrics = await download(port, "/metrics")
                 workers = set(re.findall(rb'trio_stream_active_responses{worker="(\d+)"}', metrics))
+                await trio.sleep(0.01)  # they have something to do until then
             head, body = await download(port, "/")
             assert head.startswith("HTTP/1.1 200 OK\r\n")
             assert body == b"Hello, 127.0.0.1!\n"

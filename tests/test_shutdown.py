@@ -284,7 +284,7 @@ class Spy:
         self.told.append("handler")
         try:
             await res.send_chunk(b"1", 2)
-            await trio.sleep(1)
+            await trio.sleep(0.1)
             res.end("2")
         finally:
             self.told.append("handler ends")

@@ -185,7 +185,7 @@ async def vanish(port: int, number: int, storm: Storm, handlers: Sequence[str]) 
     leave = rng.choice((close, reset, half_close, stop_reading))
     phase = rng.choice(("in the head", "at once", "started", "reading", "reading"))
     with suppress(trio.BrokenResourceError):  # the server has closed first
-        async with await connect(port, receive_buffer=4096) as stream:
+        async with await connect(port, receive_buffer=16384) as stream:
             if phase == "in the head":
                 await stream.send_all(request[: rng.randrange(len(request))])
             else:

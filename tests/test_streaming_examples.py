@@ -58,10 +58,18 @@ async def test_echo_to_a_client_that_does_not_read_stops_it() -> None:
         async with await connect(server.port, receive_buffer=4096) as client:
             await client.send_all(get("/echo", "Content-Length: 1000000000", method="POST"))
             sent = 0
-            with trio.move_on_after(1):
+
+            async def send_on() -> None:
+                nonlocal sent
                 while True:
                     await client.send_all(bytes(MIB))
                     sent += MIB
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send_on)
+                await until(lambda: server.stats.parks == 1)
+                await wait_all_tasks_blocked(0.1)
+                nursery.cancel_scope.cancel()
             assert sent < 30 * MIB
             assert server.stats.parks == 1
         await until(lambda: server.stats.active_responses == 0)

@@ -23,7 +23,7 @@ if sys.platform != "linux":
     pytest.skip("the memory of a process is read from /proc", allow_module_level=True)
 
 MIB = 1 << 20
-SIZE = 1024 * MIB if os.environ.get("TRIO_STREAM_LARGE") else 48 * MIB
+SIZE = 1024 * MIB if os.environ.get("TRIO_STREAM_LARGE") else 32 * MIB
 CHUNK = 64 * 1024
 
 app = App()

@@ -119,6 +119,7 @@ async def test_death_replacement_and_shutdown(app: Path) -> None:
         async def hammer() -> None:
             while True:
                 workers.add(await worker_of(port))
+                await trio.sleep(0.01)  # those that start have to do something, too
 
         async with trio.open_nursery() as nursery:
             for _ in range(3):

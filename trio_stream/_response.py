@@ -245,8 +245,8 @@ class Response(ResponseBase):
     async def send_chunk(self, data: Buffer, total_size: int | None = None) -> SendResult:
         """Send all of `data`, of a body of `total_size` bytes, parking as often as needed.
 
-        Small chunks of `bytes` that follow each other without a pause leave together, some 64 KiB in
-        one system call, and at the latest when the handler waits for anything else.
+        Small chunks of `bytes` that follow each other without a pause leave together, some 64 KiB
+        in one system call, and at the latest when the handler waits for anything else.
 
         A checkpoint: it always checks for cancellation, yields when it parks, and at the latest
         after its share of `Config.send_budget` without parking, or if `data` is empty. When it is
