@@ -256,8 +256,9 @@ async def test_a_request_leaves_nothing_behind(path: str, epoll: bool) -> None:
                 await wait_all_tasks_blocked()
                 assert gc.collect() == 0
             nursery.cancel_scope.cancel()
-    # The interpreter keeps some lists and dicts for the next ones: the first requests don't count.
-    assert blocks[299] - blocks[199] < 10
+    # The interpreter keeps some lists and dicts for the next ones: the first requests don't count,
+    # and later a few blocks more say nothing. One for each request would be a hundred.
+    assert blocks[299] - blocks[199] < 50
 
 
 async def test_the_memory_of_a_stream_does_not_grow_with_its_length(kind: Kind) -> None:
