@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing, nullcontext
 from dataclasses import replace
+from http.client import HTTPConnection
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,9 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmarks read /proc", allow_module_level=True)
 
+from tests.benchmarks.__main__ import main
+from tests.benchmarks.disk import content, provided
+from tests.benchmarks.process import Cores, running
 from tests.benchmarks.report import as_json, table
 from tests.benchmarks.rounds import run
 from tests.benchmarks.scenarios.chunks import Chunks
@@ -29,40 +34,97 @@ from tests.benchmarks.scenarios.vanish import Vanish
 from tests.benchmarks.servers import SERVERS
 
 if TYPE_CHECKING:
-    from tests.benchmarks.model import Scenario
+    from tests.benchmarks.model import Scenario, Server
 
 MIB = 1 << 20
 
-
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        Chunks(total=MIB),
-        Unknown(total=MIB, turns=1),
-        Uploads(total=MIB),
-        Requests(count=80),
-        Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
-        Vanish(clients=30, pause=0),
-        Files(total=MIB, turns=1),
-        SmallFiles(count=80),
-        SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),
-        Storm(clients=20, seconds=0.3, patience=0.3),
-        ColdFile(size=MIB, turns=1, quiet=0.05),
-    ],
-    ids=lambda scenario: scenario.name,
+TINY: tuple[Scenario, ...] = (
+    Chunks(total=MIB, seconds=0),
+    Unknown(total=MIB, turns=1, seconds=0),
+    Uploads(total=MIB, seconds=0),
+    Requests(count=64, seconds=0),
+    Stalled(clients=3, hold=0, first_part=MIB, total=4 * MIB),
+    Vanish(clients=30, pause=0),
+    Files(total=MIB, turns=1),
+    SmallFiles(count=80),
+    SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),
+    Storm(clients=20, seconds=0.3, patience=0.3),
+    ColdFile(size=MIB, turns=1, quiet=0.05),
 )
-def test_scenario_runs_on_every_server_that_offers_it(scenario: Scenario) -> None:
-    samples = list(run(scenario, SERVERS, 1))
-    offering = {s.name for s in SERVERS if scenario.name in s.offers and not s.missing()}
-    assert "trio_stream" in offering
-    assert {sample.server for sample in samples} == offering
-    assert all(isfinite(value) for sample in samples for value in sample.figures.values())
+FILES = (4096, MIB // 64, MIB, 8 * MIB)
+"""The sizes of those that they need."""
+
+OWN = [server for server in SERVERS if not server.needs]
+PEERS = [server for server in SERVERS if server.needs and not server.missing()]
+
+
+@pytest.mark.parametrize("server", OWN, ids=lambda server: server.name)
+def test_own_server_runs_all_scenarios_that_it_offers(server: Server) -> None:
+    # One process for all of them: what takes longest is to start.
+    with provided(*FILES), running(server, Cores.of_this_process().server) as process:
+        check_answers(server, process.port)
+        for scenario in TINY:
+            if scenario.name in server.offers:
+                rows = scenario.measure(lambda: nullcontext(process))
+                assert all(isfinite(v) for figures in rows.values() for v in figures.values())
+                assert all(target.figure in rows[target.row] for target in scenario.targets)
+    assert server.offers <= {scenario.name for scenario in TINY}
+
+
+@pytest.mark.parametrize("server", PEERS, ids=lambda server: server.name)
+def test_peer_answers(server: Server) -> None:
+    with provided(4096), running(server, Cores.of_this_process().server) as process:
+        check_answers(server, process.port)
+
+
+def check_answers(server: Server, port: int) -> None:
+    """It answers the paths of the scenarios that it offers with the right bytes."""
+    stream, hello = bytes(range(256)) * 1024, b"Hello, World!"
+    exchanges = (
+        ("chunks", "GET", "/stream/4096/262144", stream),
+        ("unknown", "GET", "/unknown/4096/262144", stream),
+        ("uploads", "POST", "/upload", hello),
+        ("requests", "GET", "/hello", hello),
+        ("files", "GET", "/files/4096", content(4096)),
+        ("small_files", "GET", "/static/4096", content(4096)),
+    )
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+        for scenario, method, path, body in exchanges:
+            if scenario in server.offers:
+                client.request(method, path, bytes(MIB) if method == "POST" else None)
+                response = client.getresponse()
+                is_chunked = response.getheader("Transfer-Encoding") == "chunked"
+                assert (response.status, is_chunked) == (200, scenario == "unknown")
+                assert response.read() == body
+
+
+@pytest.mark.parametrize("scenario", TINY, ids=lambda scenario: scenario.name)
+def test_scenario_compares_servers_that_offer_it(scenario: Scenario) -> None:
+    offering = {server.name for server in SERVERS if scenario.name in server.offers}
+    others = {scenario.baseline, *(target.to for target in scenario.targets)} - {None}
+    assert others | {"trio_stream"} <= offering
+
+
+def test_run_measures_every_server_and_reports_all() -> None:
+    scenario = Uploads(total=MIB, seconds=0)
+    servers = [s for s in OWN if s.name in {"trio_stream", "bare trio + h11"}]
+    samples = list(run(scenario, servers, 2))
+    assert [sample.server for sample in samples] == ["bare trio + h11", "trio_stream"] * 2
     text = table(scenario, samples)
     assert "not measured" not in text
     assert "inf" not in text
-    assert len(json.loads(as_json({scenario.name: samples}))["scenarios"][scenario.name]) == len(
-        samples
-    )
+    assert len(json.loads(as_json({"uploads": samples}))["scenarios"]["uploads"]) == len(samples)
+
+
+def test_command_line_knows_its_servers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "chunks", "--servers", "trio_stream", "other"])
+    with pytest.raises(SystemExit):
+        main()
+    error = capsys.readouterr().err
+    assert "no such server: other; there are: 'bare epoll' " in error
+    assert " nginx" in error
 
 
 def test_server_that_is_not_installed_is_left_out() -> None:

@@ -1,22 +1,24 @@
-"""What the server costs, measured in processes of their own, side by side with bare loops.
+"""What the server costs, measured in processes of their own, side by side with others.
 
 ::
 
     python -m tests.benchmarks                        # all scenarios but storm
     python -m tests.benchmarks chunks requests        # some
     python -m tests.benchmarks chunks --rounds 9 --json chunks.json
+    python -m tests.benchmarks chunks --servers trio_stream "bare epoll" nginx
     python -m tests.benchmarks storm --clients 2000 --seconds 600
 
-Linux only, from the root of a checkout, with nothing installed beyond what `trio_stream` needs. The
-scenarios with files have other servers to compare with: `pip install -e '.[bench]'` installs those
-that are in Python, and the system's package manager nginx. What is missing is left out.
+Linux only, from the root of a checkout. Bare loops, which do as little as there is to do, and show
+what Trio and h11 cost alone, need nothing beyond what `trio_stream` needs; `pip install -e
+'.[bench]'` installs the other servers that are in Python, and the system's package manager nginx.
+What is missing is left out.
 
-- `chunks` streams a body of known length from memory to one client, and gives the CPU seconds that
-  the server spends on a GiB.
+- `chunks` streams bodies of known length from memory, in chunks of 4 KiB to 1 MiB, to 1 and to 64
+  clients, and gives the CPU seconds that the server spends on a GiB.
 - `unknown` streams the same with an unknown length, chunked, in turns with a known one.
 - `uploads` sends a large request body that the server drops.
-- `requests` asks for 13 bytes over keep-alive connections, and gives the CPU microseconds that the
-  server spends on each request.
+- `requests` asks for 13 bytes over 1 and over 64 keep-alive connections, with a bare head and with
+  a browser's, and gives the CPU microseconds that the server spends on each request.
 - `stalled` lets clients ask for a large stream and read nothing of it, and gives the memory that
   each costs, and whether it grows.
 - `vanish` lets clients go away in every way and phase, and gives the time until their handlers have
@@ -32,12 +34,17 @@ that are in Python, and the system's package manager nginx. What is missing is l
 
 How it measures. A server is a command line and runs as its own process, pinned to one core; the
 client, this process, has another one, and does as little as it can, so the server is what limits
-both. The CPU time is that of the server's process, user and system, from after its start and a
-warm-up to the last byte received. Servers take turns (A B A B ...), with a new process in each
-round, because a noisy machine drifts and a process has luck with its memory layout. What is printed
-are medians, in brackets the smallest and the largest; a ratio to the baseline is the median of the
-ratios within each round. Trust ratios more than seconds. On a machine that others use, many short
-rounds tell more than a few long ones, and the largest value says more about the others.
+both. The CPU time is that of the server's process, its threads and its descendants, user and
+system, from after its start and a warm-up to the last byte received. Every server has one worker,
+no access log unless its name says so, and the back-pressure that it offers. Servers take turns
+(A B A B ...), with a new process in each round, because a noisy machine drifts and a process has
+luck with its memory layout. What is printed are medians, in brackets the smallest and the largest;
+a ratio to the baseline is the median of the ratios within each round. Trust ratios more than
+seconds. On a machine that others use, many short rounds tell more than a few long ones, and the
+largest value says more about the others.
+
+The client of `requests` asks on all connections, and then takes the answers. One that asks again as
+soon as it is answered, and wrk, gave the same figures within the noise.
 
 To add a server, list it in `servers/__init__.py`: it must print `http://127.0.0.1:PORT` when it
 listens, and answer the paths of the scenarios that it offers. To add a scenario, derive from

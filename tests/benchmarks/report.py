@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from tests.benchmarks.model import Sample, Scenario, Target
 
 OURS = "trio_stream"
+
+_PACKAGES = (
+    *("trio-stream", "trio", "h11", "hypercorn", "quart-trio", "uvicorn", "uvloop", "httptools"),
+    *("starlette", "granian", "aiohttp", "socketify"),
+)
 
 
 def table(scenario: Scenario, samples: Sequence[Sample]) -> str:
@@ -43,7 +49,7 @@ def as_json(samples: Mapping[str, Sequence[Sample]]) -> str:
     data: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: version(name) for name in ("trio-stream", "trio", "h11")},
+        "versions": dict(_versions()),
         "scenarios": {
             name: [
                 {"server": s.server, "round": s.round, "row": s.row, "figures": dict(s.figures)}
@@ -111,3 +117,9 @@ def _align(lines: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield "  ".join(map(str.ljust, line, widths)).rstrip()
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)

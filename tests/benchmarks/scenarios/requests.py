@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from tests.benchmarks.client import connect, receive_head, request, sink
+from tests.benchmarks.client import BROWSER_FIELDS, connect, receive_head, request, sink
+from tests.benchmarks.disk import provided
 from tests.benchmarks.model import Scenario, Target
+from tests.benchmarks.spending import PER_REQUEST, spending
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from tests.benchmarks.model import Figures, Start
     from tests.benchmarks.process import ServerProcess
 
-COST = "CPU us/request"
+_HEADS = {"": "", ", browser": BROWSER_FIELDS}
+_CONNECTIONS = {"1 connection": 1, "64 connections": 64}
 
 
 @dataclass(frozen=True)
 class Requests(Scenario):
-    """Keep-alive requests for 13 bytes, one under way on each connection."""
+    """Keep-alive requests for 13 bytes, bare or as a browser's, one under way on a connection."""
 
     name: ClassVar[str] = "requests"
-    rounds: ClassVar[int] = 15
-    cost: ClassVar[str] = COST
+    rounds: ClassVar[int] = 7
+    cost: ClassVar[str] = PER_REQUEST
     baseline: ClassVar[str] = "bare trio + h11"
-    targets = (
-        Target("1 connection", COST, 1.6, is_ratio=True),
-        Target("16 connections", COST, 1.6, is_ratio=True),
+    targets = tuple(
+        Target(connections + head, PER_REQUEST, limit, is_ratio=True, to=to)
+        for to, limit in ((None, 1), ("Hypercorn", 1 / 5), ("uvicorn + h11", 1 / 1.3))
+        for head in _HEADS
+        for connections in _CONNECTIONS
     )
 
-    count: int = 2000
-    connections: tuple[int, ...] = (1, 16)
+    count: int = 512
+    seconds: float = 0.5
+
+    def prepared(self) -> AbstractContextManager[None]:
+        return provided()  # nginx has a folder for itself there
 
     def measure(self, start: Start) -> Mapping[str, Figures]:
         rows = {}
         with start() as server:
-            for connections in self.connections:
-                name = f"{connections} connection{'s' if connections > 1 else ''}"
-                exchange = Exchange(server, "/hello", b"Hello, World!", connections)
-                rows[name] = exchange.measure(self.count)
+            for head, fields in _HEADS.items():
+                for name, connections in _CONNECTIONS.items():
+                    exchange = Exchange(server, "/hello", b"Hello, World!", connections, fields)
+                    rows[name + head] = exchange.measure(self.count, self.seconds)
         return rows
 
 
@@ -54,29 +63,26 @@ class Exchange:
     path: str
     answer: bytes
     connections: int
+    fields: str = ""
 
-    def measure(self, count: int) -> Figures:
-        """What `count` requests cost, after some to warm up."""
+    def measure(self, count: int, seconds: float = 0) -> Figures:
+        """What requests cost: `count`, and so many again until some seconds have passed."""
         with ExitStack() as stack:
             socks = [
                 stack.enter_context(connect(self.server.port)) for _ in range(self.connections)
             ]
             size = self._first_answers(socks)
             turns = count // self.connections
-            self._take_turns(socks, turns // 8, size)
-            cpu, begin = self.server.cpu_seconds(), time.perf_counter()
-            self._take_turns(socks, turns, size)
-            elapsed = time.perf_counter() - begin
-            cpu = self.server.cpu_seconds() - cpu
-        requests = turns * self.connections
-        return {COST: cpu / requests * 1e6, "requests/s": requests / elapsed}
+            self._take_turns(socks, size, turns // 8)
+            spent = spending(self.server, seconds, partial(self._take_turns, socks, size, turns))
+        return spent.for_requests(turns * self.connections)
 
     def _first_answers(self, socks: Sequence[socket.socket]) -> int:
         """Check one answer on each connection; their size, which is that of all later ones, too."""
         sizes = set()
         body = bytearray(len(self.answer))
         for sock in socks:
-            sock.sendall(request(self.path))
+            sock.sendall(request(self.path, self.fields))
             sizes.add(len(receive_head(sock)) + len(body))
             sink(sock, len(body), body)
             if body != self.answer:
@@ -84,10 +90,10 @@ class Exchange:
         (size,) = sizes
         return size
 
-    def _take_turns(self, socks: Sequence[socket.socket], turns: int, size: int) -> None:
+    def _take_turns(self, socks: Sequence[socket.socket], size: int, turns: int) -> None:
         """One request on each connection, then the answers, and that `turns` times."""
         buffer = bytearray(size)
-        data = request(self.path)
+        data = request(self.path, self.fields)
         for _ in range(turns):
             for sock in socks:
                 sock.send(data)

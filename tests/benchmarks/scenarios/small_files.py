@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tests.benchmarks.disk import content, provided
 from tests.benchmarks.model import Scenario
-from tests.benchmarks.scenarios.requests import COST, Exchange
+from tests.benchmarks.scenarios.requests import Exchange
+from tests.benchmarks.spending import PER_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ class SmallFiles(Scenario):
 
     name: ClassVar[str] = "small_files"
     rounds: ClassVar[int] = 7
-    cost: ClassVar[str] = COST
+    cost: ClassVar[str] = PER_REQUEST
     baseline: ClassVar[str] = "bare sendfile"
 
     size: int = 4096

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from tests.benchmarks.client import connect, receive_head, request, sink
+from tests.benchmarks.client import connect, receive_head, request, sink, sink_chunked
 from tests.benchmarks.model import Scenario, Target
+from tests.benchmarks.scenarios.chunks import FASTEST_PEERS, SIZES, size_name
+from tests.benchmarks.spending import PER_GIB, spending
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
     from tests.benchmarks.model import Figures, Start
-    from tests.benchmarks.process import ServerProcess
 
-COST = "CPU s/GiB"
 RATIO = "of known length"
 
-_WARM_UP = 16 * 1024 * 1024
+_WARM_UP = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -27,48 +28,54 @@ class Unknown(Scenario):
 
     name: ClassVar[str] = "unknown"
     rounds: ClassVar[int] = 7
-    targets = (Target("64 KiB", RATIO, 1.15),)
+    cost: ClassVar[str] = PER_GIB
+    baseline: ClassVar[str] = "bare epoll"
+    targets = (
+        Target("64 KiB", RATIO, 1.15),
+        *(
+            Target(size_name(size), PER_GIB, 1, is_ratio=True, to=peer)
+            for size in SIZES
+            for peer in FASTEST_PEERS
+        ),
+    )
 
-    total: int = 256 << 20
-    turns: int = 3
-    chunk_sizes: tuple[int, ...] = (64 * 1024, 16 * 1024)
+    total: int = 64 << 20
+    most_chunks: int = 4096
+    turns: int = 2
+    seconds: float = 0.25
 
     def measure(self, start: Start) -> Mapping[str, Figures]:
         rows = {}
         with start() as server, connect(server.port) as sock:
-            for chunk_size in self.chunk_sizes:
-                download = _Download(server, sock, chunk_size)
-                download.known(min(_WARM_UP, self.total))
-                download.unknown(min(_WARM_UP, self.total))
-                known = unknown = 0.0
+            for size in SIZES:
+                total = min(self.total, self.most_chunks * size)
+                known = partial(_download_known, sock, size)
+                unknown = partial(_download_unknown, sock, size)
+                for work in (known, unknown):
+                    work(min(_WARM_UP, total))
+                costs = {known: 0.0, unknown: 0.0}
                 for _ in range(self.turns):
-                    known += download.known(self.total)
-                    unknown += download.unknown(self.total)
-                gib = self.turns * self.total / (1 << 30)
-                rows[f"{chunk_size // 1024} KiB"] = {COST: unknown / gib, RATIO: unknown / known}
+                    for work in costs:
+                        spent = spending(server, self.seconds, partial(work, total))
+                        costs[work] += spent.for_bytes(total)[PER_GIB] / self.turns
+                ratio = costs[unknown] / costs[known]
+                rows[size_name(size)] = {PER_GIB: costs[unknown], RATIO: ratio}
         return rows
 
 
-class _Download:
-    """Downloads the same chunks in both ways, and gives the CPU seconds."""
+# Both clients copy what they receive: one of them has to look for the end of the body.
+_buffer = bytearray(512 * 1024)
 
-    def __init__(self, server: ServerProcess, sock: socket.socket, chunk_size: int) -> None:
-        self._server = server
-        self._sock = sock
-        self._chunk_size = chunk_size
-        self._buffer = bytearray(512 * 1024)
 
-    def known(self, total: int) -> float:
-        return self._measure("stream", total, total)
+def _download_known(sock: socket.socket, size: int, total: int) -> None:
+    sock.sendall(request(f"/stream/{size}/{total}"))
+    receive_head(sock)
+    sink(sock, total, _buffer)
 
-    def unknown(self, total: int) -> float:
-        framing = len(b"%x\r\n\r\n" % self._chunk_size)  # of each chunk, which is one frame
-        end = len(b"0\r\n\r\n")
-        return self._measure("unknown", total, total + total // self._chunk_size * framing + end)
 
-    def _measure(self, path: str, total: int, wire_size: int) -> float:
-        before = self._server.cpu_seconds()
-        self._sock.sendall(request(f"/{path}/{self._chunk_size}/{total}"))
-        receive_head(self._sock)
-        sink(self._sock, wire_size, self._buffer)
-        return self._server.cpu_seconds() - before
+def _download_unknown(sock: socket.socket, size: int, total: int) -> None:
+    sock.sendall(request(f"/unknown/{size}/{total}"))
+    receive_head(sock)
+    received = sink_chunked(sock, _buffer)
+    if received <= total:
+        raise ConnectionError(f"the server sent {received} bytes of {total} and their framing")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from tests.benchmarks.client import connect, receive_head, sink
 from tests.benchmarks.model import Scenario, Target
+from tests.benchmarks.spending import PER_GIB, spending
 
 if TYPE_CHECKING:
     import socket
@@ -15,10 +16,8 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.model import Figures, Start
 
-COST = "CPU s/GiB"
-
 _PIECE = bytes(256 * 1024)
-_WARM_UP = 16 * 1024 * 1024
+_WARM_UP = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -27,21 +26,18 @@ class Uploads(Scenario):
 
     name: ClassVar[str] = "uploads"
     rounds: ClassVar[int] = 15
-    cost: ClassVar[str] = COST
+    cost: ClassVar[str] = PER_GIB
     baseline: ClassVar[str] = "bare trio + h11"
-    targets = (Target("upload", COST, 1.5, is_ratio=True),)
+    targets = (Target("upload", PER_GIB, 1.5, is_ratio=True),)
 
-    total: int = 512 << 20
+    total: int = 256 << 20
+    seconds: float = 1
 
     def measure(self, start: Start) -> Mapping[str, Figures]:
         with start() as server, connect(server.port) as sock:
             _upload(sock, min(_WARM_UP, self.total))
-            cpu, begin = server.cpu_seconds(), time.perf_counter()
-            _upload(sock, self.total)
-            elapsed = time.perf_counter() - begin
-            cpu = server.cpu_seconds() - cpu
-        gib = self.total / (1 << 30)
-        return {"upload": {COST: cpu / gib, "GiB/s": gib / elapsed}}
+            spent = spending(server, self.seconds, partial(_upload, sock, self.total))
+        return {"upload": spent.for_bytes(self.total)}
 
 
 def _upload(sock: socket.socket, total: int) -> None:

@@ -18,31 +18,39 @@ import sys
 from tests.benchmarks.model import Server
 
 _FILES = ("files", "small_files", "slow_files", "cold_file")
+_CORE = ("chunks", "unknown", "uploads", "requests")
 
 
 def _module(name: str, module: str, *offers: str, needs: tuple[str, ...] = ()) -> Server:
-    argv = (sys.executable, "-m", f"{__name__}.{module}")
+    argv = (sys.executable, "-m", *f"{__name__}.{module}".split())
     return Server(name, argv, frozenset(offers), needs)
 
 
 SERVERS = (
-    _module("bare epoll", "bare_epoll", "chunks"),
+    _module("bare epoll", "bare_epoll", *_CORE),
     _module("bare sendfile", "bare_sendfile", *_FILES),
-    _module("bare trio + h11", "bare_trio_h11", "requests", "uploads"),
-    _module(
-        "trio_stream",
-        "trio_stream_app",
-        *("chunks", "unknown", "uploads", "requests", "stalled", "vanish"),
-        *_FILES,
-    ),
+    _module("bare trio", "bare_trio", *_CORE),
+    _module("bare trio + h11", "bare_trio_h11", *_CORE),
+    _module("trio_stream", "trio_stream_app", *_CORE, "stalled", "vanish", *_FILES),
     _module("trio_stream, logging", "trio_stream_logged", "requests"),
     _module("trio_stream", "storm_app", "storm"),
-    _module("nginx", "nginx", *_FILES, needs=("nginx",)),
-    _module("aiohttp", "aiohttp_app", *_FILES, needs=("aiohttp",)),
+    _module("Hypercorn", "hypercorn_trio", *_CORE, needs=("hypercorn",)),
+    _module("quart-trio", "quart_trio_app", *_CORE, needs=("quart_trio", "hypercorn")),
+    _module("uvicorn + h11", "uvicorn_asgi h11", *_CORE, needs=("uvicorn",)),
+    _module(
+        "uvicorn + httptools",
+        "uvicorn_asgi httptools",
+        *_CORE,
+        needs=("uvicorn", "uvloop", "httptools"),
+    ),
     _module(
         "uvicorn + Starlette",
         "starlette_app",
         *_FILES[1:],
         needs=("uvicorn", "uvloop", "httptools", "starlette"),
     ),
+    _module("granian", "granian_asgi", *_CORE, needs=("granian", "uvloop")),
+    _module("aiohttp", "aiohttp_app", *_CORE, *_FILES, needs=("aiohttp",)),
+    _module("socketify", "socketify_app", "chunks", "uploads", "requests", needs=("socketify",)),
+    _module("nginx", "nginx", "requests", *_FILES, needs=("nginx",)),
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import trio
 
 from tests.benchmarks.disk import folder
+from tests.benchmarks.servers.chunk import HELLO, make_chunk
 from trio_stream import App
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ app.static("/static", folder())
 @app.get("/hello")
 async def hello(res: Response, req: Request) -> None:
     """Answer with 13 bytes."""
-    res.end(b"Hello, World!")
+    res.end(HELLO)
 
 
 @app.post("/upload")
@@ -33,7 +33,7 @@ async def upload(res: Response, req: Request) -> None:
     """Receive the body, and answer with 13 bytes."""
     async for _ in req.body:
         pass
-    res.end(b"Hello, World!")
+    res.end(HELLO)
 
 
 @app.get("/unknown/:chunk/:total")
@@ -71,12 +71,6 @@ async def send(res: Response, chunk: bytes, total: int) -> None:
 async def file(res: Response, req: Request) -> None:
     """Send a file."""
     await res.send_file(f"{folder()}/{req.params['name']}")
-
-
-@lru_cache
-def make_chunk(size: int) -> bytes:
-    """A chunk to send, the same object each time."""
-    return bytes(range(256)) * (size // 256)
 
 
 # Clients that vanish...
