@@ -223,6 +223,25 @@ class TLSPeer(Peer):
         await self.below.reset()
 
 
+class PlainStream(trio.abc.Stream):
+    """A stream without `send_eof`, as TLS is one."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 async def connect(port: int, *, receive_buffer: int | None = None) -> trio.SocketStream:
     """Connect to 127.0.0.1, if asked with a receive buffer set before, as TCP's window needs it."""
     client = trio.socket.socket()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+from trio.testing import assert_checkpoints, lockstep_stream_pair, wait_all_tasks_blocked
 
-from tests.harness import get, open_peer, pattern, without_date
+from tests.harness import decode, get, open_peer, pattern, without_date
 from trio_stream import AbortReason, App, Config, Request, Response
 from trio_stream.testing import open_client
 
@@ -806,3 +806,41 @@ async def test_asynchronous_callbacks_are_refused() -> None:
 
     async with open_client(app) as client:
         assert (await client.get("/")).status_code == 200
+
+
+# What was complete before...
+
+
+@pytest.mark.parametrize("rest", [get("/sleep")[:9], get("/sleep")])
+async def test_an_answer_before_the_abort_is_delivered(kind: Kind, rest: bytes) -> None:
+    app = App()
+    app.get("/", lambda res, _: res.end(pattern(30_000)))
+
+    @app.get("/sleep")
+    async def sleep(res: Response, req: Request) -> None:
+        await trio.sleep_forever()
+
+    with trio.fail_after(10):
+        async with open_peer(app, kind, window=50_000) as peer:
+            await peer.send_all(get("/") + rest)
+            await peer.send_eof()
+            while peer.stats.active_responses or not peer.stats.responses[200]:
+                await trio.sleep(0.001)
+            answer, _ = decode(await peer.receive_until_eof())
+    assert answer.is_whole
+    assert answer.body == pattern(30_000)
+
+
+async def test_an_answer_that_fills_the_buffer_is_delivered(autojump_clock: MockClock) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 30000\r\n\r\n" + pattern(30_000)
+    date = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+    app = App(config=Config(stream_buffer_size=len(answer + date)))
+    app.get("/", lambda res, _: res.end(pattern(30_000)))
+    client, server = lockstep_stream_pair()  # which takes nothing that nobody receives
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.serve_stream, server)
+        await client.send_all(get("/") + get("/")[:9])
+        await client.send_eof()
+        await wait_all_tasks_blocked()  # there is no room for a 400
+        received = b"".join([bytes(data) async for data in client])
+    assert without_date(received) == answer

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import ClassVar, Self
 
 import pytest
 
 from trio_stream import Config, Server
-from trio_stream._announce import announce, find_addresses, print_qr
+from trio_stream._announce import announce, find_addresses, qr_code
 from trio_stream._routing import Router
 
 
@@ -126,9 +128,8 @@ def test_the_qr_code_is_that_of_the_address_for_others(
     probe.address = "192.168.0.7"
     announce(server_on(("0.0.0.0", 8000)), qr=True)
     output = capsys.readouterr().out
-    print_qr("http://192.168.0.7:8000")
-    code = capsys.readouterr().out
-    assert output.endswith(f"Serving on http://192.168.0.7:8000\n{code}")
+    code = qr_code("http://192.168.0.7:8000")
+    assert output.endswith(f"Serving on http://192.168.0.7:8000\n{code}\n")
     assert set(code) == BLOCKS | {"\n"}
     assert len({len(line) for line in code.splitlines()}) == 1
 
@@ -139,14 +140,25 @@ def test_a_qr_code_for_this_machine_only_says_so(capsys: pytest.CaptureFixture[s
     assert last == "Only this machine can use it. --host 0.0.0.0 lets others in."
 
 
-def test_a_qr_code_is_printed_in_ascii_if_need_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
-    print_qr("http://127.0.0.1:8000")
-    sys.stdout.flush()
-    assert buffer.getvalue().startswith(b"\x1b[7m")
+def test_a_qr_code_is_of_ascii_if_need_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    code = qr_code("http://127.0.0.1:8000")
+    assert code.startswith("\x1b[7m")
+    assert code.isascii()
 
 
 def test_nothing_is_said_without_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)  # as Python has it if descriptor 1 is closed
+    announce(server_on(("127.0.0.1", 8000)), qr=True)
+
+
+def test_a_stdout_that_takes_nothing_is_only_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115 (closing it fails)
+    monkeypatch.setattr(sys, "stdout", full)
     announce(server_on(("127.0.0.1", 8000)))
+    announce(server_on(("127.0.0.1", 8000)))
+    assert caplog.messages == ["nothing can be told on stdout: No space left on device"]
+    with suppress(OSError):
+        full.close()

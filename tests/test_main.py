@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from tests.clients import until
 from tests.harness import authority, make_client_context
 from trio_stream import App, Certificates, __version__, _demo
 from trio_stream.__main__ import main
@@ -255,6 +256,31 @@ async def test_signals_end_it_in_the_middle_of_a_download() -> None:
     ]
 
 
+async def test_a_lifespan_that_does_not_end_is_ended_by_a_second_signal(tmp_path: Path) -> None:
+    file = tmp_path / "hangs.py"
+    file.write_text(
+        "from contextlib import asynccontextmanager\n"
+        "import trio\n"
+        "from trio_stream import App\n"
+        "app = App()\n"
+        "@app.lifespan\n"
+        "@asynccontextmanager\n"
+        "async def hang():\n"
+        "    yield\n"
+        "    print('at the end', flush=True)\n"
+        "    await trio.sleep_forever()\n"
+    )
+    async with run_python("-m", "trio_stream", str(file), "--port", "0") as program:
+        await program.read_port()
+        program.process.terminate()
+        await program.read_until("at the end")
+        program.process.terminate()
+        status, log = await program.wait()
+    assert status == 1
+    assert "Traceback" not in log
+    assert "a second signal" not in log
+
+
 def test_an_interrupt_before_it_serves_is_no_error(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -424,6 +450,37 @@ def test_streams_that_are_closed_harm_nobody(closed: str, tmp_path: Path) -> Non
     command = shlex.join([sys.executable, "-c", code, str(result)])
     subprocess.run(["bash", "-c", f"{command} {closed}"], cwd=CHECKOUT, check=True, timeout=30)
     assert result.read_text() == "well"
+
+
+def is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("target", [[], ["hello"]])
+async def test_it_serves_though_stdout_takes_nothing(
+    tmp_path: Path, workers: str, target: list[str]
+) -> None:
+    path = tmp_path / "socket"
+    code = (
+        "import os, sys\n"
+        "from trio_stream.__main__ import main\n"
+        "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    options = (*target, "--unix", str(path), "--workers", workers)
+    async with run_python("-c", code, *options) as program:
+        await until(lambda: is_listening(path))
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(b"GET / HTTP/1.0\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+        program.process.terminate()
+        status, log = await program.wait()
+    assert status == 0
+    assert log.count("nothing can be told on stdout: No space left on device\n") == 1
+    assert "Traceback" not in log
+    assert "Exception ignored" not in log
 
 
 # Targets...
@@ -639,7 +696,9 @@ FILES = {
     "exits.py": "import sys\nsys.exit('not today')\n",
     "empty.py": "",
     "named.py": "from trio_stream import App\nserver = App()\napp = 'text'\n",
-    "forbidden.py": SAYS_WHERE.replace("print(", "raise PermissionError(13, 'Not for you') #"),
+    "forbidden.py": SAYS_WHERE.replace(
+        "print(", "raise PermissionError(13, 'Not for you', (host[0], port)) #"
+    ),
 }
 
 
@@ -672,7 +731,8 @@ FILES = {
         # Reserved for documentation, so no machine has it: RFC 5737.
         ("hello --host 192.0.2.1", "can't serve on '192.0.2.1', port 8000: "),
         ("hello --host a..b", "can't serve on 'a..b', port 8000: "),
-        ("hello --host a..b --host b --port 7", "can't serve on 'a..b', 'b', port 7: "),
+        ("hello --host a..b --host b --port 7", "can't serve on 'a..b', port 7: "),
+        ("hello --host 127.0.0.1:0 --host 192.0.2.1:9", "can't serve on '192.0.2.1', port 9: "),
         ("--host a:65536", "65536 is no port, which is a number from 0 to 65535: 'a:65536'"),
         ("--unix-mode 888", "'888' is no mode, which is octal, such as 660"),
         ("--unix-mode 7777", "'7777' is no mode"),
@@ -685,7 +745,10 @@ FILES = {
             "'empty.py': there is a file, and it is no socket; remove it, or",
         ),
         ("hello --unix no/file", "'no/file': No such file or directory; choose another --unix, in"),
-        ("hello --fd 9998 --fd 9999", "can't serve on descriptor 9998, 9999: Bad file descriptor;"),
+        ("hello --fd 9998 --fd 9999", "can't serve on descriptor 9998: Bad file descriptor; --fd"),
+        ("hello --fd 9998 --unix socket", "can't serve on descriptor 9998: Bad file descriptor; -"),
+        ("hello --unix=", "argument --unix: an empty path is none; --help shows what there is"),
+        (f"hello --unix {'x' * 200}", "xxx': AF_UNIX path too long; choose another --unix"),
     ],
 )
 def test_a_usage_error_is_one_line(

@@ -361,7 +361,7 @@ def test_so_much_is_corked_and_no_more() -> None:
     wire = Wire(10_000_000)
     out = outgoing(wire)
     out.flush()
-    for size, count in ((16 * 1024, 4), (1000, 66), (1, 512)):
+    for size, count in ((64 * 1024, 4), (1000, 263), (1, 512)):
         calls = wire.calls
         for _ in range(count - 1):
             out.cork(bytes(size))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.clients import open_socket_pair
-from tests.harness import get, open_peer, pattern, without_date
+from tests.harness import PlainStream, get, open_peer, pattern, without_date
 from trio_stream import (
     AbortReason,
     App,
@@ -559,25 +559,6 @@ async def test_unread_upload_does_not_hide_the_answer(kind: Kind) -> None:
         assert received.partition(b"\r\n\r\n")[2] == pattern(100_000)
 
 
-class NoHalfClose(trio.abc.Stream):
-    """A stream that can only be closed as a whole, as one of TLS."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 async def test_unread_upload_does_not_hide_the_answer_where_closing_resets() -> None:
     async def handler(res: Response, req: Request) -> None:
         res.write_status(403).end("no")
@@ -586,7 +567,7 @@ async def test_unread_upload_does_not_hide_the_answer_where_closing_resets() -> 
     client, server = await open_socket_pair()
     with trio.fail_after(20):
         async with client, trio.open_nursery() as nursery:
-            nursery.start_soon(app.serve_stream, NoHalfClose(server))
+            nursery.start_soon(app.serve_stream, PlainStream(server))
             await client.send_all(post("Content-Length: 9000000", body=bytes(9_000_000)))
             received = bytearray()
             while not received.endswith(b"\r\n\r\nno"):

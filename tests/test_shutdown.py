@@ -359,3 +359,36 @@ async def test_an_error_while_it_serves_ends_the_server(autojump_clock: MockCloc
     with pytest.raises(ExceptionGroup) as raised:
         await app.serve(port=0)
     assert raised.group_contains(LookupError, match="the database has gone")
+
+
+@pytest.mark.parametrize(("seconds", "ended_at"), [(0, 25), (20, 25), (24, 27), (inf, 28)])
+async def test_the_end_of_a_lifespan_has_a_limit(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    ended_at: float,
+) -> None:
+    caplog.set_level(logging.WARNING, "trio_stream")
+    app = slow_app([])
+    ended: list[float] = []
+
+    @app.lifespan
+    @asynccontextmanager
+    async def hang() -> AsyncIterator[None]:
+        yield
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    async with open_client(app) as client:
+        server = client.server
+        await client.send_all(get(f"/slow?seconds={seconds}"))
+        await wait_all_tasks_blocked()
+        server.shutdown()
+        await trio.sleep(min(seconds, 25))
+    assert ended == [ended_at]
+    assert server.has_cut_off
+    assert caplog.messages[-1] == (
+        "shutting down: a lifespan has not ended in time, and is cancelled"
+    )

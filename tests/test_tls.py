@@ -325,16 +325,23 @@ async def test_client_without_the_certificate_that_is_asked_for(tmp_path: Path) 
 # How it ends...
 
 
-@pytest.mark.parametrize("unread", [0, 10_000])
-async def test_close_notify_alone_is_an_end(unread: int) -> None:
+def make_sleeper(config: Config | None = None) -> tuple[App, trio.Event, trio.Event]:
+    """An app whose handler sleeps until it is aborted; and events for when it does and is."""
     asleep, ended = trio.Event(), trio.Event()
-    app = App()
+    app = App(config=config)
 
-    @app.post("/")
+    @app.any("/")
     async def handler(res: Response, _: Request) -> None:
         res.on_aborted(lambda _: ended.set())
         asleep.set()
         await trio.sleep_forever()
+
+    return app, asleep, ended
+
+
+@pytest.mark.parametrize("unread", [0, 10_000])
+async def test_close_notify_alone_is_an_end(unread: int) -> None:
+    app, asleep, ended = make_sleeper()
 
     async with open_peer(app, "tls") as peer:
         assert isinstance(peer, TLSPeer)
@@ -349,14 +356,7 @@ async def test_close_notify_alone_is_an_end(unread: int) -> None:
 
 @needs_epoll
 async def test_end_behind_many_unread_bytes_is_seen_while_the_handler_sleeps() -> None:
-    asleep, ended = trio.Event(), trio.Event()
-    app = App(config=Config(stream_buffer_size=1000))
-
-    @app.post("/")
-    async def handler(res: Response, _: Request) -> None:
-        res.on_aborted(lambda _: ended.set())
-        asleep.set()
-        await trio.sleep_forever()
+    app, asleep, ended = make_sleeper(Config(stream_buffer_size=1000))
 
     async with open_peer(app, "tls") as peer:
         size = 60_000  # more than is read ahead, and less than the kernel takes
@@ -370,14 +370,7 @@ async def test_end_behind_many_unread_bytes_is_seen_while_the_handler_sleeps() -
 
 @needs_epoll
 async def test_reset_after_an_end_is_seen_while_the_handler_sleeps() -> None:
-    asleep, ended = trio.Event(), trio.Event()
-    app = App(config=Config(half_close="serve"))
-
-    @app.get("/")
-    async def handler(res: Response, _: Request) -> None:
-        res.on_aborted(lambda _: ended.set())
-        asleep.set()
-        await trio.sleep_forever()
+    app, asleep, ended = make_sleeper(Config(half_close="serve"))
 
     async with open_peer(app, "tls") as peer:
         await peer.send_all(get("/"))
@@ -432,14 +425,7 @@ async def test_body_that_is_cut_does_not_look_whole(
 async def test_what_is_no_tls_after_the_handshake_ends_the_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    asleep, ended = trio.Event(), trio.Event()
-    app = App()
-
-    @app.get("/")
-    async def handler(res: Response, _: Request) -> None:
-        res.on_aborted(lambda _: ended.set())
-        asleep.set()
-        await trio.sleep_forever()
+    app, asleep, ended = make_sleeper()
 
     async with open_peer(app, "tls") as peer:
         assert isinstance(peer, TLSPeer)

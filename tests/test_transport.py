@@ -25,6 +25,7 @@ from trio.testing import (
 )
 
 from tests.clients import Told, body, open_descriptors, open_socket_pair, reset
+from tests.harness import PlainStream
 from trio_stream import AbortReason, Config
 from trio_stream._file import FilePart, open_file
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
@@ -56,25 +57,6 @@ class User(Told["Literal['writable'] | AbortReason"]):
 
     def _transport_lost(self, reason: AbortReason) -> None:
         self.tell(reason)
-
-
-class PlainStream(trio.abc.Stream):
-    """A stream without `send_eof`, as TLS is one."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class GuardedStream(PlainStream, trio.abc.HalfCloseableStream):

@@ -14,7 +14,7 @@ import trio
 from tests.clients import until
 from tests.test_main import Program, download, open_download, run_python
 from trio_stream.__main__ import main
-from trio_stream._command_line import make_parser
+from trio_stream._command_line import check_options, make_parser
 
 APP = """
 import os, trio
@@ -142,6 +142,8 @@ async def test_death_replacement_and_shutdown(app: Path) -> None:
     assert errors.count(" ERROR ") == 1
     assert f"trio_stream[{program.process.pid}]: SIGHUP: replacing 2 workers" in errors
     assert "has ended with status 1" not in errors
+    assert errors.count("a second signal") == 1  # the supervisor's
+    assert "; a second signal kills what is left\n" in errors
     for stream in (broken, whole, last):
         await stream.aclose()
 
@@ -168,6 +170,20 @@ async def test_what_cannot_be_imported_is_told_once(app: Path) -> None:
     assert status == 2
     assert errors.startswith("trio-stream: can't import ")
     assert errors.count("\n") == 1
+
+
+async def test_a_lifespan_that_fails_is_tried_a_few_times(app: Path) -> None:
+    app.write_text(
+        "from trio_stream import App\napp = App()\n"
+        "@app.lifespan\ndef connect():\n    raise ConnectionRefusedError('no database')"
+    )
+    async with run_python(*options(app, "--workers", "2")) as program:
+        status, errors = await program.wait()
+    assert status == 1
+    assert errors.count("ConnectionRefusedError: no database") == 3
+    assert errors.splitlines()[-1].endswith(
+        "has ended with status 1: none has come to serve in 3 tries, and no more are made"
+    )
 
 
 async def test_a_change_of_the_code_is_served(app: Path, tmp_path: Path) -> None:
@@ -240,7 +256,9 @@ def test_the_number_of_workers(
         monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     else:
         monkeypatch.setenv("WEB_CONCURRENCY", variable)
-    assert make_parser().parse_args(args.split()).workers == count
+    options = make_parser().parse_args(args.split())
+    check_options(options)
+    assert options.workers == count
 
 
 def test_a_wrong_number_in_the_environment_is_a_usage_error(
@@ -248,4 +266,7 @@ def test_a_wrong_number_in_the_environment_is_a_usage_error(
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "x")
     assert main([]) == 2
-    assert "argument --workers: 'x' is no number of processes" in capsys.readouterr().err
+    message = "trio-stream: the environment variable WEB_CONCURRENCY: 'x' is no number of processes"
+    errors = capsys.readouterr().err
+    assert errors.startswith(message)
+    assert errors.count("\n") == 1

@@ -20,6 +20,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_stream._worker import VARIABLE, Worker, describe_worker, take_worker
+from trio_stream._worker_stats import open_directory
 from trio_stream._workers import Supervisor
 
 if TYPE_CHECKING:
@@ -170,14 +171,15 @@ async def test_workers_run_until_a_signal(
 async def test_a_worker_that_dies_is_followed_by_another_with_back_off(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
-    dies = [Fate(dies_at=0, ready_at=-1, status=-11) for _ in range(8)]
-    fakes = Fakes(*dies, Fate(dies_at=60, status=1), Fate(dies_at=1, status=3, grace=None))
+    serves = Fate(dies_at=1, status=-11)
+    dies = [Fate(dies_at=0, status=-11, grace=None) for _ in range(7)]
+    fakes = Fakes(serves, *dies, Fate(dies_at=60, status=1), Fate(dies_at=1, status=3, grace=None))
     statuses: list[int] = []
     async with supervise(monkeypatch, fakes, 1, statuses):
         await trio.sleep(200)
         signal.raise_signal(signal.SIGINT)
     pauses = [b - a for a, b in zip(fakes.started_at, fakes.started_at[1:], strict=False)]
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 60.5, 2]
+    assert pauses == [1.5, 1, 2, 4, 8, 16, 30, 30, 60.5, 2]
     assert statuses == [0]
     errors = [record.getMessage() for record in log.records if record.levelno == logging.ERROR]
     assert errors[0] == "worker 1 has ended by SIGSEGV: the next one starts in 0.5 seconds"
@@ -228,6 +230,24 @@ async def test_what_cannot_be_served_ends_the_supervisor(
     assert trio.current_time() == 1
     assert statuses == [2]
     assert log.messages == []  # the worker has said why
+
+
+async def test_what_never_serves_is_given_up(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    fakes = Fakes(*[Fate(dies_at=1, status=1, grace=None) for _ in range(5)])
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 2, statuses):
+        pass
+    assert fakes.started_at == [0, 1.5, 3.5]
+    assert trio.current_time() == 4.5
+    assert statuses == [1]
+    assert log.messages == [
+        "worker 1 has ended with status 1: the next one starts in 0.5 seconds",
+        "worker 2 has ended with status 1: the next one starts in 1 seconds",
+        "worker 3 has ended with status 1: none has come to serve in 3 tries, and no more are made",
+    ]
+    log.clear()
 
 
 async def test_what_can_be_served_no_more_is_tried_again(
@@ -304,16 +324,46 @@ async def test_a_successor_that_does_not_serve_changes_nothing(
 async def test_a_dead_one_can_be_replaced_before_its_time(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
-    fakes = Fakes(*[Fate(dies_at=0, status=1, grace=None) for _ in range(5)])
+    dies = [Fate(dies_at=0, status=1, grace=None) for _ in range(4)]
+    fakes = Fakes(Fate(dies_at=1), *dies)
     statuses: list[int] = []
     async with supervise(monkeypatch, fakes, 1, statuses):
         await trio.sleep(10)
         signal.raise_signal(signal.SIGHUP)
         await trio.sleep(100)
-        assert fakes.started_at == [0, 0.5, 1.5, 3.5, 7.5, 10]
+        assert fakes.started_at == [0, 1.5, 2.5, 4.5, 8.5, 10]
         signal.raise_signal(signal.SIGTERM)
     assert statuses == [0]
     log.clear()
+
+
+async def test_what_killed_ones_have_left_is_removed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def make(name: str) -> Path:
+        path = tmp_path / name
+        path.mkdir()
+        (path / "1.ab").write_text("{}")
+        os.utime(path, (0, 0))
+        return path
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    other, left = make("other"), make("trio-stream-a")
+    new = make("trio-stream-b")
+    os.utime(new)
+    link = tmp_path / "trio-stream-c"
+    link.symlink_to(other)
+    fakes = Fakes()
+    async with supervise(monkeypatch, fakes, 1, []):
+        (own,) = map(Path, fakes.directories)
+        os.utime(own, (0, 0))
+        assert not left.exists()
+        with open_directory() as another:
+            assert own.exists()
+            assert Path(another).parent == own.parent == tmp_path
+        signal.raise_signal(signal.SIGTERM)
+    assert sorted(tmp_path.iterdir()) == [other, new, link]
+    assert list(other.iterdir())
 
 
 # Their code...

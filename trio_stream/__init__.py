@@ -44,7 +44,7 @@
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
 #     _flusher      what is held back to go together
 #     _worker       _worker_stats               one of several processes, and what it tells them
-#     _config       _stats        _background    _bad_request
+#     _config       _stats        _background    _bad_request   _stdout
 
 from ._app import App as App
 from ._bad_request import BadRequestError as BadRequestError

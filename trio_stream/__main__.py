@@ -24,6 +24,7 @@ from ._listeners import (
 )
 from ._log_writer import open_log
 from ._share import Share
+from ._stdout import say
 from ._targets import UsageError, find_app, list_examples
 from ._worker import take_worker
 from ._workers import Supervisor, watch_code
@@ -83,8 +84,10 @@ def serve_target(options: argparse.Namespace, worker: Worker | None) -> int:
     """
     is_demo = options.target is None
     if is_demo and (worker is None or worker.announces):
-        print("The demo: open the address below in a browser, or try")
-        print(f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav")
+        say(
+            "The demo: open the address below in a browser, or try",
+            f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav",
+        )
     with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
         shared = app.name if isinstance(app, Share) else None
         return serve(app, options, partial(announce, shared=shared, qr=options.qr), worker)
@@ -139,10 +142,10 @@ def serve(
             ssl_context=certificates,
             announce=tell,
         )
-    except (OSError, UnicodeError) as exc:  # UnicodeError: no name is like that
-        if is_bound:
+    except OSError as exc:
+        if is_bound or exc.filename is None:
             raise
-        raise _address_error(exc, options) from exc
+        raise _address_error(exc) from exc
 
 
 def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
@@ -156,8 +159,8 @@ def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
         async with AsyncExitStack() as stack:
             try:
                 listeners = await stack.enter_async_context(open_listeners(listen))
-            except (OSError, UnicodeError) as exc:
-                raise _address_error(exc, options) from exc
+            except OSError as exc:
+                raise _address_error(exc) from exc
             fds = [listener.socket.fileno() for listener in listeners]
             changes = watch_code() if options.reload else None
             return await Supervisor(command, fds, options.workers, changes=changes).run()
@@ -172,21 +175,20 @@ def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
     return trio.run(run)
 
 
-def _address_error(exc: Exception, options: argparse.Namespace) -> UsageError:
-    number = getattr(exc, "errno", None) or 0
-    reason = getattr(exc, "strerror", None) or str(exc)
-    if options.unix is not None:
-        where = repr(options.unix)
-        advice = UNIX_ADVICE.get(number, OTHER_UNIX_ADVICE)
-    elif options.fd:
-        where = f"descriptor {', '.join(map(str, options.fd))}"
-        advice = FD_ADVICE
-    else:
-        hosts = options.host or [DEFAULT_HOST]
-        port = DEFAULT_PORT if options.port is None else options.port
-        where = f"{', '.join(map(repr, hosts))}, port {port}"
-        advice = ADVICE.get(number, OTHER_ADVICE)
-    return UsageError(f"can't serve on {where}: {reason}; {advice}")
+def _address_error(exc: OSError) -> UsageError:
+    """What to do about an address that `open_listeners` could not have."""
+    number = exc.errno or 0
+    match exc.filename:
+        case host, port:
+            where = f"{host!r}, port {port}"
+            advice = ADVICE.get(number, OTHER_ADVICE)
+        case int() as fd:
+            where = f"descriptor {fd}"
+            advice = FD_ADVICE
+        case path:
+            where = repr(path)
+            advice = UNIX_ADVICE.get(number, OTHER_UNIX_ADVICE)
+    return UsageError(f"can't serve on {where}: {exc.strerror or exc.args[0]}; {advice}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import socket
 import sys
@@ -14,6 +15,7 @@ except ImportError:
     segno = None  # type: ignore[assignment]
 
 from ._listeners import describe_address
+from ._stdout import say
 
 if TYPE_CHECKING:
     from ._server import Server
@@ -34,17 +36,15 @@ def announce(server: Server, *, shared: str | None = None, qr: bool = False) -> 
     """
     found: list[object] = []
     for bound in server.addresses:
-        addresses = find_addresses(*bound[:2]) if isinstance(bound, tuple) else [bound]
-        for address in addresses:
-            print(f"Serving on {describe_address(address, server.scheme)}")
-        found += addresses
+        found += find_addresses(*bound[:2]) if isinstance(bound, tuple) else [bound]
+    lines = [f"Serving on {describe_address(address, server.scheme)}" for address in found]
     if qr:
         # The best one is what the phone can use that takes a picture of it.
         best = min(found, key=is_local)
-        print_qr(describe_address(best, server.scheme))
+        lines.append(qr_code(describe_address(best, server.scheme)))
         if is_local(best):
-            print("Only this machine can use it. --host 0.0.0.0 lets others in.")
-    print(end="", flush=True)  # unlike `sys.stdout.flush`, when there is no stdout
+            lines.append("Only this machine can use it. --host 0.0.0.0 lets others in.")
+    say(*lines)
     is_public = not all(map(is_local, server.addresses))
     if shared is not None and is_public:
         print(
@@ -75,7 +75,9 @@ def is_local(address: object) -> bool:
     return not isinstance(address, tuple) or ipaddress.ip_address(address[0]).is_loopback
 
 
-def print_qr(url: str) -> None:
-    """Print a URL as a QR code, in the characters that stdout has."""
-    is_unicode = sys.stdout.encoding.lower().startswith("utf")
-    segno.make(url, error="m", micro=False).terminal(border=2, compact=is_unicode)
+def qr_code(url: str) -> str:
+    """A URL as lines that show a QR code, in the characters that stdout has."""
+    text = io.StringIO()
+    is_unicode = sys.stdout is not None and sys.stdout.encoding.lower().startswith("utf")
+    segno.make(url, error="m", micro=False).terminal(text, border=2, compact=is_unicode)
+    return text.getvalue().removesuffix("\n")

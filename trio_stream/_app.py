@@ -27,7 +27,7 @@ from ._metrics import HAVE_PROMETHEUS, make_tell_ready, send_metrics, tell_live
 from ._routing import ANY, Handler, Router
 from ._server import Server
 from ._static import StaticFiles
-from ._stats import AbortReason
+from ._stdout import say
 from ._tree import Tree
 
 if TYPE_CHECKING:
@@ -287,7 +287,8 @@ class App:
         """Keep an async context manager open for as long as the app is served, as a decorator.
 
         It is entered before the first connection is accepted, and left after the last one has
-        ended. An exception in it ends the server with that exception. Of several, each is entered
+        ended. An exception in it ends the server with that exception. What it does at a shutdown is
+        cancelled in the end, see `Server.shutdown`. Of several, each is entered
         after those before it, and left before them::
 
             @app.lifespan
@@ -374,7 +375,7 @@ class App:
             it serves is printed on stdout.
 
         Returns:
-          An exit status, for `sys.exit(app.run())`: 1 if the end has cut a response off, else 0.
+          An exit status, for `sys.exit(app.run())`: 1 if the end has cut something off, else 0.
 
         Raises:
           OSError: The address is not to be had, or a descriptor is no listening socket.
@@ -402,7 +403,8 @@ class App:
 
                 async def shut_down_by_signals() -> None:
                     number = await anext(signals)
-                    logger.info("%s: a second signal ends it at once", signal.Signals(number).name)
+                    if number == signal.SIGINT:  # of a person, who can send another one as easily
+                        logger.info("SIGINT: a second signal ends it at once")
                     server.shutdown()
                     await anext(signals)
                     stack.close()  # from now on a signal does what it does to any program
@@ -413,7 +415,7 @@ class App:
                     start_soon(reload)
                     start_soon(shut_down_by_signals)
                     await server.serve(announce)
-        return 1 if server.stats.aborts[AbortReason.SHUTDOWN] else 0
+        return 1 if server.has_cut_off or everything.cancelled_caught else 0
 
     def _make_server(
         self,
@@ -431,4 +433,4 @@ class App:
 
 def _print_addresses(server: Server) -> None:
     for address in server.addresses:
-        print(f"Serving on {describe_address(address, server.scheme)}", flush=True)
+        say(f"Serving on {describe_address(address, server.scheme)}")

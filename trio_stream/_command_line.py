@@ -53,7 +53,10 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"the port to listen on ({DEFAULT_PORT}); 0 picks a free one and prints it",
     )
     parser.add_argument(
-        "--unix", metavar="PATH", help="a Unix socket to listen on, instead of --host and --port"
+        "--unix",
+        metavar="PATH",
+        type=_path,
+        help="a Unix socket to listen on, instead of --host and --port",
     )
     parser.add_argument(
         "--unix-mode",
@@ -75,7 +78,6 @@ def make_parser() -> argparse.ArgumentParser:
         "--workers",
         metavar="N",
         type=_count,
-        default=os.environ.get("WEB_CONCURRENCY") or "1",
         help="how many processes serve (WEB_CONCURRENCY, or 1); a supervisor replaces those that "
         "die and, at SIGHUP, all of them, one by one",
     )
@@ -125,11 +127,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Check what no option can tell alone.
+    """Check what no option can tell alone, and add what the environment says.
 
     Raises:
       UsageError: Something is missing, or contradicts the rest.
     """
+    if options.workers is None:
+        try:
+            options.workers = _count(os.environ.get("WEB_CONCURRENCY") or "1")
+        except argparse.ArgumentTypeError as exc:
+            raise UsageError(f"the environment variable WEB_CONCURRENCY: {exc}") from None
     if options.qr and not HAVE_QR:
         raise UsageError("--qr needs a library: pip install 'trio-stream[share]'")
     if options.reload and not HAVE_WATCHFILES:
@@ -198,6 +205,12 @@ def _host(text: str) -> str:
         split_host(text, DEFAULT_PORT)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
+    return text
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path is none")
     return text
 
 

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_stream")
 
-# Whatever else ended a response early, the client shall see what was accepted, and then the cut.
-_CLIENT_IS_LOST = (AbortReason.CLIENT_CLOSED, AbortReason.STALLED)
-
 
 class Connection:
     """Serves one client from its first request to its last.
@@ -304,7 +301,9 @@ class Connection:
             self._cancel_scope.deadline = inf  # which the handler has set for itself
         self._stats.active_responses -= 1
         response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
-        self._client_is_lost = response.abort_reason in _CLIENT_IS_LOST
+        # Whatever else ended it early, the client shall see what was accepted, and then the cut:
+        # one that has ended its stream may still read, if only the answer before.
+        self._client_is_lost = response.abort_reason is AbortReason.STALLED
         if response.aborted and response._ends_with_connection:
             self._transport.reset()  # a proper end would look like that of the body
             self._client_is_lost = True

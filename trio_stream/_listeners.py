@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import stat
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from ._file import StrPath
 
@@ -58,7 +58,8 @@ async def open_listeners(listen: Listen) -> AsyncIterator[Sequence[trio.SocketLi
     A Unix socket is removed at its end, unless another server has put its own in the place.
 
     Raises:
-      OSError: The address is not to be had; the message says why.
+      OSError: An address is not to be had; the message says why, and `filename` which one: a
+        descriptor, the path of a Unix socket, or a host and a port.
       ValueError: There is none, or a port is none.
     """
     listeners: list[trio.SocketListener] = []
@@ -69,14 +70,29 @@ async def open_listeners(listen: Listen) -> AsyncIterator[Sequence[trio.SocketLi
             listeners.append(listener)
 
         for fd in dict.fromkeys(listen.fds):
-            add(_take_listener(fd))
+            with _named(fd):
+                add(_take_listener(fd))
         if listen.unix is not None:
-            add(_open_unix_listener(Path(listen.unix), listen.unix_mode, stack))
+            with _named(str(listen.unix)):
+                add(_open_unix_listener(Path(listen.unix), listen.unix_mode, stack))
         if not listeners:
             for host, port in _hosts(listen):
-                for listener in await trio.open_tcp_listeners(port, host=host):
-                    add(listener)
+                with _named((host, port)):
+                    for listener in await trio.open_tcp_listeners(port, host=host):
+                        add(listener)
         yield listeners
+
+
+@contextmanager
+def _named(where: object) -> Iterator[None]:
+    """Have an error in the block tell which one of several addresses it is about."""
+    try:
+        yield
+    except UnicodeError as exc:  # no name is like that
+        raise OSError(errno.EINVAL, str(exc), where) from exc
+    except OSError as exc:
+        exc.filename = where
+        raise
 
 
 def take_systemd_fds() -> list[int]:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 # Once its size has been sent, a frame must be finished: so much is copied and kept at most.
 FRAME_SIZE = 16 * 1024
 
-# Chunks of less are corked: they leave together, in one system call. That saves two thirds of the
-# CPU time with 1 KiB, half with 4 KiB and a quarter with 16 KiB; with 64 KiB it saves nothing.
-CORKED_CHUNK_SIZE = 32 * 1024
-_CORK_SIZE = 64 * 1024
+# Chunks of less are corked: they leave together, in one system call. Beside one call for each, that
+# saves two thirds of the CPU time with 4 KiB, half with 16 KiB and a quarter with 64 KiB.
+CORKED_CHUNK_SIZE = 128 * 1024
+_CORK_SIZE = 256 * 1024
 _CORKED_CHUNKS = 512  # a system call takes 1024 pieces
 
 # With data that is lent, nothing is copied as long as somebody waits for it to go. Larger frames
@@ -179,10 +179,12 @@ class Outgoing:
         if not self._corked:
             return True
         pieces: tuple[Bytes, ...] = tuple(self._corked)
+        size = self._corked_size
         if self._is_chunked:
-            pieces = (b"%x\r\n" % self._corked_size, *pieces, b"\r\n")
+            pieces = (b"%x\r\n" % size, *pieces, b"\r\n")
+            size += len(pieces[0]) + 2
         taken = self._transport.send_some(*pieces)
-        rest = _after(taken, pieces)
+        rest = () if taken == size else _after(taken, pieces)
         self.blocked = bool(rest)
         if not self._is_chunked:
             self._stats.body_bytes_sent += taken

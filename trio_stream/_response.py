@@ -85,7 +85,7 @@ class Response(ResponseBase):
 
         By the transport; of a chunked body, the rest of the frame that it has taken the beginning
         of counts, too. What `write` has queued counts when its turn comes: `await drain()` before
-        noting an offset to go on from. Of small chunks in a row, `send_chunk` counts up to 64 KiB
+        noting an offset to go on from. Of small chunks in a row, `send_chunk` counts up to 256 KiB
         that leave together, within a turn of the scheduler; what the client will not get of them is
         taken off again before `on_aborted` handlers run.
         """
@@ -245,7 +245,7 @@ class Response(ResponseBase):
     async def send_chunk(self, data: Buffer, total_size: int | None = None) -> SendResult:
         """Send all of `data`, of a body of `total_size` bytes, parking as often as needed.
 
-        Small chunks of `bytes` that follow each other without a pause leave together, some 64 KiB
+        Small chunks of `bytes` that follow each other without a pause leave together, some 256 KiB
         in one system call, and at the latest when the handler waits for anything else.
 
         A checkpoint: it always checks for cancellation, yields when it parks, and at the latest

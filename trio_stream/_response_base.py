@@ -27,7 +27,7 @@ logger = logging.getLogger("trio_stream")
 
 # Small chunks are not held back before so many bytes of them went without a pause: a lone one has
 # nothing to wait for, and of a slow client's chunks none is kept that need not be.
-_UNCORKED_SIZE = 128 * 1024
+_UNCORKED_SIZE = 256 * 1024
 
 
 class ResponseBase:
@@ -121,6 +121,8 @@ class ResponseBase:
         self._plain_until = 0
         try:
             if start >= self._yield_at or not view or self._abort_was_told:
+                if self._outgoing.is_corked and not self._outgoing.blocked:
+                    self._flush()
                 self._begin_turn()
                 await cancel_shielded_checkpoint()
             if self._abort_reason is None or self._abort_was_told:

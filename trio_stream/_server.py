@@ -18,7 +18,7 @@ from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._socket_transport import peer_address
 from ._stalls import StallWatch, Timeouts
-from ._stats import Stats
+from ._stats import AbortReason, Stats
 from ._stream_transport import open_transport
 from ._tls import serve_tls
 from ._worker_stats import told_to_workers
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 logger = logging.getLogger("trio_stream")
+
+# What lifespans have to end when responses have used up the grace. A supervisor kills a worker two
+# seconds later.
+_LIFESPAN_GRACE = 3.0
 
 
 class Server:
@@ -69,6 +73,7 @@ class Server:
         self._accepting = trio.CancelScope()
         self._serving = trio.CancelScope()
         self._grace = trio.CancelScope()  # ends when responses under way are cut off
+        self._running = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"<Server on {self._addresses}, {self.stats.open_connections} connections>"
@@ -101,12 +106,19 @@ class Server:
         """Whether `shutdown` was called."""
         return self.stats.shutting_down
 
+    @property
+    def has_cut_off(self) -> bool:
+        """Whether the end has cut off a response, or a lifespan in its own end."""
+        return self.stats.aborts[AbortReason.SHUTDOWN] > 0 or self._running.cancelled_caught
+
     def shutdown(self, *, grace: float | None = None) -> None:
         """End gracefully: accept nothing more, and close each connection as soon as it is idle.
 
         A request that has begun to arrive is still answered, with `Connection: close`. What is not
         over after `grace` seconds is cut off: responses are aborted as `AbortReason.SHUTDOWN`, and
-        all that is left is cancelled. Then `serve` returns. Another call can shorten the grace.
+        all that is left is cancelled. Then the lifespans of the app end; they have what is left of
+        the grace, and at least 3 seconds, before they are cancelled. Then `serve` returns. Another
+        call can shorten the grace of responses.
 
         Args:
           grace: In seconds; `None` for `Config.shutdown_grace`, `math.inf` for no limit.
@@ -243,18 +255,29 @@ class Server:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep the app's lifespans open, and the watchers at work, for the length of the block."""
-        async with AsyncExitStack() as stack:
-            for open_lifespan in self._lifespans:
-                await stack.enter_async_context(open_lifespan())
-            stack.enter_context(self._watcher or nullcontext())
-            start_soon = await stack.enter_async_context(open_background())
-            start_soon(self._stalls.run)
-            start_soon(self._flusher.run)
-            self._timeouts.start(start_soon)
-            start_soon(self._watch_grace)
-            if self._watcher is not None:
-                start_soon(self._watcher.run)
-            yield
+        with self._running:
+            async with AsyncExitStack() as stack:
+                for open_lifespan in self._lifespans:
+                    await stack.enter_async_context(open_lifespan())
+                async with self._watching():
+                    yield
+                if self.is_shutting_down:
+                    end = trio.current_time() + _LIFESPAN_GRACE
+                    self._running.deadline = max(self._grace.deadline, end)
+        if self._running.cancelled_caught:
+            logger.warning("shutting down: a lifespan has not ended in time, and is cancelled")
+
+    @asynccontextmanager
+    async def _watching(self) -> AsyncIterator[None]:
+        with self._watcher or nullcontext():
+            async with open_background() as start_soon:
+                start_soon(self._stalls.run)
+                start_soon(self._flusher.run)
+                self._timeouts.start(start_soon)
+                start_soon(self._watch_grace)
+                if self._watcher is not None:
+                    start_soon(self._watcher.run)
+                yield
 
     async def _watch_grace(self) -> None:
         with self._grace:

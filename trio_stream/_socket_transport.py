@@ -67,6 +67,7 @@ class SocketTransport(Transport):
             self._limit_unsent(self._notsent_lowat)
 
     def send_some(self, *pieces: Bytes) -> int:
+        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         try:
             if len(pieces) == 1:
                 accepted = os.write(self._fd, pieces[0])
@@ -76,7 +77,6 @@ class SocketTransport(Transport):
             accepted = 0
         except OSError as exc:
             raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
-        size = sum(map(len, pieces))
         if accepted < size or self._is_timed:
             self._time_send(accepted, size)
         return accepted

@@ -10,11 +10,15 @@ import json
 import logging
 import os
 import secrets
+import shutil
+import stat
+import sys
 import time
 from collections import Counter
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 import trio
@@ -22,14 +26,20 @@ import trio
 from ._background import open_background
 from ._stats import AbortReason, Stats
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 logger = logging.getLogger("trio_stream")
 
 DIRECTORY_VARIABLE = "TRIO_STREAM_STATS_DIRECTORY"
 
 _TIMEOUT = 1.0  # for all answers, in seconds
+
+_PREFIX = "trio-stream-"
+_NEW = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,49 @@ def resident_memory() -> int:
     if not statm.exists():
         return 0
     return int(statm.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def open_directory() -> Iterator[str]:
+    """A directory for the workers of one server, for the length of the block; yields its path.
+
+    Those that killed servers of this user have left are removed. A lock on each tells whether its
+    server lives, and the kernel takes it back when that dies. What was made a moment ago may have
+    no lock yet.
+    """
+    for path in Path(gettempdir()).glob(f"{_PREFIX}*"):
+        if _age(path) > _NEW:
+            with suppress(OSError), _locked(path):  # it lives, is not ours, or has gone
+                shutil.rmtree(path, ignore_errors=True)
+    with TemporaryDirectory(prefix=_PREFIX) as directory, ExitStack() as stack:
+        with suppress(OSError):  # a file system without locks, where nobody can lock it to remove
+            stack.enter_context(_locked(Path(directory)))
+        yield directory
+
+
+def _age(path: Path) -> float:
+    """In seconds, of a directory of this user; 0 of anything else."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return time.time() - status.st_mtime if is_ours else 0
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Lock a directory for the length of the block.
+
+    Raises:
+      OSError: It is locked, or there is none.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ import socket
 import threading
 from contextlib import suppress
 from subprocess import DEVNULL
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,7 +16,7 @@ from trio_util import run_and_cancelling
 
 from ._config import Config
 from ._worker import VARIABLE, describe_worker
-from ._worker_stats import DIRECTORY_VARIABLE
+from ._worker_stats import DIRECTORY_VARIABLE, open_directory
 
 try:
     import watchfiles
@@ -37,14 +36,20 @@ _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _LONG_LIFE = 60.0  # after which a death is no longer a part of a series
 
-# What a worker has to end itself after the grace of its shutdown, before it is killed.
+# How often a first worker is tried. What it needs may come up a moment later, such as a database;
+# what is missing for longer, whoever has started the supervisor had better know.
+_TRIES = 3
+
+# What a worker has to end itself after the grace of its shutdown, before it is killed: longer than
+# its lifespans have.
 _MARGIN = 5.0
 
 # What responses have when the code has changed. Pages that listen to events would keep the old code
 # for a whole grace.
 _HURRIED_GRACE = 1.0
 
-# The exit status of a worker that can't do what the command line asks, now or ever.
+# Exit statuses: none could begin; or can't do what the command line asks, now or ever.
+_FAILURE = 1
 _USAGE_ERROR = 2
 
 
@@ -131,6 +136,9 @@ class Supervisor:
     SIGTERM and SIGINT are passed on, and waited for; a second one kills. SIGHUP replaces the
     workers one by one, each only when its successor serves.
 
+    A worker that dies is followed by another one, with back-off. If several have died and none has
+    ever served, no more are tried.
+
     Args:
       command: Starts a worker, which calls `take_worker`.
       fds: Descriptors of listening sockets.
@@ -160,7 +168,8 @@ class Supervisor:
     async def run(self) -> int:
         """Run until a signal ends it; returns an exit status.
 
-        That is 1 if a worker has cut something off at the end, and 2 if none could begin.
+        That is 1 if a worker has cut something off at the end, or if none has begun to serve in
+        several tries; and 2 if none ever could.
         """
         ask, asked = trio.open_memory_channel[None](1)  # one more while it is being done is enough
 
@@ -169,7 +178,7 @@ class Supervisor:
                 ask.send_nowait(None)
 
         with (
-            TemporaryDirectory(prefix="trio-stream-") as self._environment[DIRECTORY_VARIABLE],
+            open_directory() as self._environment[DIRECTORY_VARIABLE],
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
         ):
             async with trio.open_nursery() as self._processes:
@@ -226,6 +235,7 @@ class Supervisor:
 
     async def _keep(self, slot: _Slot) -> None:
         delay = _FIRST_DELAY
+        tries = 0
         worker: _Process | None = None
         while True:
             async with slot.lock:
@@ -234,14 +244,22 @@ class Supervisor:
             worker = slot.worker
             assert worker is not None
             await worker.ended.wait()
+            tries += 1
             if slot.worker is not worker:
                 continue
             if not worker.is_ready and self._changes is not None:
                 logger.error("%s has ended %s: waiting for a change", worker, worker.how_it_ended)
                 await slot.wait_changed()
             elif worker.process.returncode == _USAGE_ERROR and not self._has_served:
-                self._status = _USAGE_ERROR
-                self._keepers.cancel_scope.cancel()
+                self._give_up(_USAGE_ERROR)  # it has said why
+            elif tries == _TRIES and not self._has_served:
+                logger.error(
+                    "%s has ended %s: none has come to serve in %d tries, and no more are made",
+                    worker,
+                    worker.how_it_ended,
+                    tries,
+                )
+                self._give_up(_FAILURE)
             else:
                 if trio.current_time() - worker.started_at >= _LONG_LIFE:
                     delay = _FIRST_DELAY
@@ -253,6 +271,10 @@ class Supervisor:
                 )
                 await trio.sleep(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
+
+    def _give_up(self, status: int) -> None:
+        self._status = status
+        self._keepers.cancel_scope.cancel()
 
     async def _replace_all(self, asked: trio.MemoryReceiveChannel[None]) -> None:
         async for _ in asked:
@@ -311,7 +333,7 @@ class Supervisor:
         if self._is_ending:
             logger.info("%s has ended %s", worker, worker.how_it_ended)
             if worker.is_ready and process.returncode:
-                self._status = 1
+                self._status = _FAILURE
 
 
 def _count(workers: int) -> str:
