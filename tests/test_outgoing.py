@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from tests.harness import decode, pattern
 from trio_stream import Stats
+from trio_stream._file import FilePart
 from trio_stream._outgoing import FRAME_SIZE, Outgoing
 
 if TYPE_CHECKING:
+    from trio_stream._file import OpenFile
     from trio_stream._transport import Bytes, Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -357,6 +359,25 @@ def test_corked_chunks_are_one_frame(room: int) -> None:
     assert (wire.data, out.offset, out.is_flushed) == (frame, 5, True)
 
 
+@pytest.mark.parametrize("room", range(6))
+def test_a_part_of_a_file_waits_for_what_is_corked(room: int) -> None:
+    class FileWire(Wire):
+        def send_file(self, part: FilePart) -> int:
+            return self.send_some(bytes(len(part)))
+
+    wire = FileWire(1000)
+    out = outgoing(wire)
+    out.flush()
+    wire.room, wire.data = room, b""
+    out.cork(b"abcde")
+    part = FilePart(cast("OpenFile", None), 0, 2)
+    assert out.send(part) == 0
+    assert (wire.data, out.blocked) == (b"abcde"[:room], True)
+    go_on(out, wire, 1000)
+    assert out.send(part) == 2
+    assert (wire.data, out.offset) == (b"abcde\0\0", 7)
+
+
 def test_so_much_is_corked_and_no_more() -> None:
     wire = Wire(10_000_000)
     out = outgoing(wire)
@@ -478,4 +499,4 @@ def test_any_parts_over_any_rooms_decode_to_what_was_given(
     assert (decoded.body, decoded.is_whole, rest) == (pattern(total), True, b"")
     assert out.offset == out._stats.body_bytes_sent == total
     for way in () if "cork" in dict(parts) else ("send", "queue"):
-        assert most_kept[way] <= (FRAME_SIZE + MOST_FRAMING if is_chunked else 0)
+        assert most_kept[way] <= (FRAME_SIZE + MOST_FRAMING + len(TAIL) if is_chunked else 0)

@@ -124,10 +124,10 @@ class Outgoing:
           trio.BrokenResourceError: Nothing can be sent any more.
           FileTooShortError, io.UnsupportedOperation: As `Transport.send_file`.
         """
-        if isinstance(data, FilePart):
-            return self._send_file(data)
         if self._corked and not self.uncork():
             return 0
+        if isinstance(data, FilePart):
+            return self._send_file(data)
         if self._is_chunked:
             accepted = self._send_chunked(data, is_lent=is_lent)
         elif self._unsent:

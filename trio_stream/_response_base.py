@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, TypeGuard
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from ._file_response import PacedPart
 from ._head import ResponseHead
-from ._outgoing import BLOCKED, DONE, GONE, SENT, Outgoing, SendResult
+from ._outgoing import BLOCKED, CORKED_CHUNK_SIZE, DONE, GONE, SENT, Outgoing, SendResult
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class ResponseBase:
         self._parks = 0
         self._failed_try = False  # and the transport has not been writable since
         self._missed_writable = False
-        self._plain_until = 0  # below this offset, nothing is left to check before sending a chunk
+        # Up to this offset, nothing is left to check before sending a chunk.
+        self._plain_until: float = 0
         self._yield_at = 0  # the offset at which `send_chunk` lets other tasks run
         self._cork_from = _UNCORKED_SIZE  # the offset from which small chunks are corked
         self._begin_turn()
@@ -104,7 +106,12 @@ class ResponseBase:
         return self._complete or self._abort_reason is not None
 
     async def _send_all(
-        self, view: bytes | memoryview | PacedPart, total_size: int | None, start: int
+        self,
+        view: bytes | memoryview | PacedPart,
+        total_size: int | None,
+        start: int,
+        *,
+        is_plain: bool = False,
     ) -> SendResult:
         """As `send_chunk`, with all that can come in between; also for a part of a file.
 
@@ -112,6 +119,7 @@ class ResponseBase:
           view: What is to be sent; the beginning of it may have been sent already.
           total_size: As in `send_chunk`.
           start: The offset of its first byte.
+          is_plain: It is like what was sent before it, and not the end.
 
         Raises:
           FileTooShortError, io.UnsupportedOperation: As `Transport.send_file`.
@@ -130,31 +138,38 @@ class ResponseBase:
             while self._outgoing.queued and not (self._ended or self._is_over):
                 await self._park_sending()
                 start = self._outgoing.offset
-            while True:
-                sent = self._outgoing.offset - start
-                if isinstance(view, PacedPart):
-                    assert total_size is not None
-                    rest = await view.next(sent)
-                    result = self._try_end(rest, total_size)
-                    if result is SENT and sent + len(rest) < len(view):
-                        continue
-                elif total_size is None:
-                    result = self._try_send_chunk(memoryview(view)[sent:])
-                else:
-                    result = self._try_end(memoryview(view)[sent:], total_size)
-                if result is not BLOCKED:
-                    break
-                await self._park_sending()
+            is_open = start == self._outgoing.offset and not (self._ended or self.aborted)
+            if is_plain and is_open and self._corks(view):
+                result = SENT if self._cork(view) else GONE
+            else:
+                result = await self._send_rest(view, total_size, start)
         finally:
             self._sending = False
             self._outgoing.take_over()
         if result is GONE:
             self._abort_was_told = True
         elif result is SENT and self._head_started:
-            self._plain_until = self._yield_at
-            if total_size is not None:
-                self._plain_until = min(total_size, self._yield_at)
+            self._plain_until = inf if total_size is None else total_size
         return result
+
+    async def _send_rest(
+        self, view: bytes | memoryview | PacedPart, total_size: int | None, start: int
+    ) -> SendResult:
+        while True:
+            sent = self._outgoing.offset - start
+            if isinstance(view, PacedPart):
+                assert total_size is not None
+                rest = await view.next(sent)
+                result = self._try_end(rest, total_size)
+                if result is SENT and sent + len(rest) < len(view):
+                    continue
+            elif total_size is None:
+                result = self._try_send_chunk(memoryview(view)[sent:])
+            else:
+                result = self._try_end(memoryview(view)[sent:], total_size)
+            if result is not BLOCKED:
+                return result
+            await self._park_sending()
 
     def _try_end(self, view: bytes | memoryview | FilePart, total_size: int) -> SendResult:
         if self._abort_reason is not None:
@@ -269,6 +284,16 @@ class ResponseBase:
             self._set_complete()
 
     # Small chunks, held back...
+
+    def _corks(self, view: object) -> TypeGuard[bytes]:
+        """Whether `view`, which is nothing but the next chunk, is to be corked."""
+        outgoing = self._outgoing
+        return (
+            type(view) is bytes
+            and len(view) < CORKED_CHUNK_SIZE
+            and outgoing.offset >= self._cork_from
+            and not (outgoing.blocked or outgoing.queued)
+        )
 
     def _cork(self, chunk: bytes) -> bool:
         """Accept `chunk`, to be sent with those that follow it at once; `False` if that failed."""
