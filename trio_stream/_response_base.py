@@ -319,8 +319,8 @@ class ResponseBase:
     @property
     def _turn_size(self) -> int:
         """How many bytes are sent before other tasks run."""
-        others = max(self._stats.active_responses - 1, 0)  # none, too, for one that is long over
-        return max(self._send_budget // min(1 + others, 8), 1)
+        sharing = max(self._stats.active_responses, 1)  # also for one that is long over
+        return max(self._send_budget // min(sharing, 8), 1)
 
     def _begin_turn(self) -> None:
         self._yield_at = self._outgoing.offset + self._turn_size

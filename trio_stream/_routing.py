@@ -49,6 +49,7 @@ class Router:
 
     def __init__(self) -> None:
         self._root = _Node()
+        self._literals: dict[tuple[str, str], Route] = {}  # also in the tree
         self._methods: set[str] = set()
 
     def add(self, method: str, pattern: str, handler: Handler, *, cancel_on_abort: bool) -> None:
@@ -89,13 +90,17 @@ class Router:
         if method in routes:
             raise ValueError(f"{pattern!r} has a route for this method already")
         self._methods.add(method)
-        routes[method] = Route(handler, tuple(names), cancel_on_abort)
+        routes[method] = route = Route(handler, tuple(names), cancel_on_abort)
+        if not names and "%" not in pattern:
+            self._literals[method, pattern] = route
 
     def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
         """The route that answers, and its parameters, percent-decoded.
 
         There always is one: built-in routes answer OPTIONS, 404 and 405.
         """
+        if (literal := self._literals.get((method, raw_path))) is not None:
+            return literal, {}
         if raw_path == "*":  # the whole server: RFC 9110 section 9.3.7
             return _other_methods(method, self._methods), {}
         segments = raw_path.removeprefix("/").split("/")
