@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import asynccontextmanager, contextmanager
+from collections import Counter
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 import trio
 
 from tests.clients import Told, open_descriptors, open_socket_pair, registered_descriptors, reset
+from trio_stream import _readiness
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
 
 if TYPE_CHECKING:
@@ -296,6 +298,23 @@ async def test_a_cancelled_run_loses_nothing() -> None:
                 nursery.start_soon(watcher.run)
                 assert await recorder.next() == "writable"
                 nursery.cancel_scope.cancel()
+
+
+async def test_others_have_turns_while_many_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_readiness, "_EVENTS_AT_ONCE", 2)
+    turn = 0
+    told: list[int] = []
+    with ExitStack() as stack:
+        async with running_watcher() as watcher:
+            for _ in range(5):
+                ours, theirs = socket.socketpair()
+                stack.enter_context(ours)
+                stack.enter_context(theirs)
+                watcher.add(ours.fileno(), Caller(lambda: told.append(turn)))
+            while len(told) < 5:
+                turn += 1
+                await trio.lowlevel.checkpoint()
+    assert max(Counter(told).values()) <= 2
 
 
 async def test_arrivals_are_told_once() -> None:
