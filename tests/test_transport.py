@@ -233,8 +233,40 @@ async def test_socket_sends_nothing_after_a_reset() -> None:
 @needs_epoll
 async def test_socket_limits_what_the_kernel_keeps() -> None:
     async with client_and_transport(Config(notsent_lowat=5000)) as (_, transport, _):
-        lowat = transport._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
-        assert lowat == 5000
+        assert kept_by_the_kernel(transport) == 5000
+
+
+def kept_by_the_kernel(transport: SocketTransport) -> int:
+    return transport._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+
+@needs_epoll
+async def test_the_kernel_keeps_more_for_a_client_that_keeps_up(mock_clock: MockClock) -> None:
+    async with client_and_transport(Config(notsent_lowat=5000)) as (_, transport, _):
+
+        def wait_for_room(seconds: float) -> int:
+            fill(transport)
+            mock_clock.jump(seconds)
+            transport.on_writable()
+            return kept_by_the_kernel(transport)
+
+        assert wait_for_room(0.05) == 5000
+        assert wait_for_room(0.001) == 8 * 5000
+        assert wait_for_room(0.05) == 8 * 5000
+        mock_clock.jump(1)
+        transport.on_writable()  # nobody has waited
+        assert kept_by_the_kernel(transport) == 8 * 5000
+        assert wait_for_room(0.2) == 5000
+        with transport.sending_files():
+            assert wait_for_room(0.001) == wait_for_room(0.2) == 32 * 5000
+        assert kept_by_the_kernel(transport) == 5000
+
+
+@needs_epoll
+async def test_the_kernel_keeps_no_more_than_it_can() -> None:
+    async with client_and_transport(Config(notsent_lowat=2**31 - 1)) as (_, transport, _):
+        with transport.sending_files():
+            assert kept_by_the_kernel(transport) == 2**31 - 1
 
 
 @needs_epoll

@@ -34,6 +34,11 @@ _SENDFILE_SIZE = 512 * 1024
 # no copies. With 64 clients that halves the CPU time, as there are fewer wake-ups.
 _FILE_LOWAT = 32
 
+# Of other data, the kernel may keep so much more for a client that keeps up, as it is gone at once:
+# for chunks of 1 MiB that saves a third of the CPU time with one client, a fifth with 64.
+_QUICK_LOWAT = 8
+_QUICK, _SLOW = 0.002, 0.1  # seconds that a client lets the server wait
+
 _INT_MAX = 2**31 - 1
 
 
@@ -52,19 +57,40 @@ class SocketTransport(Transport):
         self._fd = stream.socket.fileno()
         self._watcher = watcher
         self._notsent_lowat = config.notsent_lowat
-        self._limit_unsent(self._notsent_lowat)
+        self._lowat_factor = 0
+        self._limit_unsent(1)
+        self._sends_files = False
+        self._blocked_at: float | None = None
 
-    def _limit_unsent(self, size: int) -> None:
-        if self._stream.socket.family != socket.AF_UNIX:
+    def _limit_unsent(self, factor: int) -> None:
+        """Have the kernel keep no more than `factor` times the configured size."""
+        if factor != self._lowat_factor and self._stream.socket.family != socket.AF_UNIX:
+            size = min(factor * self._notsent_lowat, _INT_MAX)
             self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+        self._lowat_factor = factor
 
     @contextmanager
     def sending_files(self) -> Iterator[None]:
-        self._limit_unsent(min(_FILE_LOWAT * self._notsent_lowat, _INT_MAX))
+        self._sends_files = True
+        self._limit_unsent(_FILE_LOWAT)
         try:
             yield
         finally:
-            self._limit_unsent(self._notsent_lowat)
+            self._sends_files = False
+            self._limit_unsent(1)
+
+    def _time_send(self, accepted: int, size: int) -> None:
+        if accepted < size and self._blocked_at is None:
+            self._blocked_at = trio.current_time()
+        super()._time_send(accepted, size)
+
+    def on_writable(self) -> None:
+        if self._blocked_at is not None:
+            waited = trio.current_time() - self._blocked_at
+            self._blocked_at = None
+            if not self._sends_files and not _QUICK < waited < _SLOW:
+                self._limit_unsent(_QUICK_LOWAT if waited <= _QUICK else 1)
+        super().on_writable()
 
     def send_some(self, *pieces: Bytes) -> int:
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
