@@ -21,6 +21,8 @@ _TEXT = bytes(code for code in range(256) if code == 0x09 or (code >= 0x20 and c
 # RFC 9112 section 3.
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/[0-9]\.[0-9]")
 
+_FOLD = re.compile(rb"\n[\t ]")
+
 # RFC 9112 section 2.2 wants "at least one" of them ignored.
 _MAX_EMPTY_LINES = 8
 
@@ -111,5 +113,5 @@ def check_fold(data: bytes) -> None:
     Raises:
       BadRequestError: 400.
     """
-    if b"\r\n " in data or b"\r\n\t" in data:
+    if _FOLD.search(data):
         raise BadRequestError("a line begins with white space", 400)
