@@ -24,7 +24,7 @@ import h11
 import trio
 import trustme
 
-from trio_stream import App, Server, Stats, _server
+from trio_stream import App, Server, Stats, _server, _socket_transport
 from trio_stream._readiness import HAVE_EPOLL
 from trio_stream.testing import Client, open_client
 
@@ -262,28 +262,32 @@ async def open_peer(
     """Serve `app` and connect one client for the length of the block.
 
     The client's receive window is `window` in memory. On a socket it is what the kernel makes of
-    `receive_buffer`: at 1024 its smallest, about 2 KiB, with which a large body takes its time.
+    `receive_buffer`: at 1024 its smallest, about 2 KiB, with which a large body takes its time. And
+    the server's kernel keeps no more for a client that keeps up, which depends on the moment.
     """
     if kind == "memory":
         async with open_client(app, window=window) as client:
             yield MemoryPeer(client)
         return
     error: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        ssl_context = server_context() if kind == "tls" else None
-        server = await start_server(nursery, app, epoll=kind != "stream", ssl_context=ssl_context)
-        async with await connect(server.port, receive_buffer=receive_buffer) as stream:
-            try:
-                peer = SocketPeer(stream, server)
-                if kind == "tls":
-                    tls_peer = TLSPeer(peer, client_context())
-                    await tls_peer.shake_hands()
-                    yield tls_peer
-                else:
-                    yield peer
-            except Exception as exc:  # noqa: BLE001 (it is raised below, outside of the nursery)
-                error = exc
-        nursery.cancel_scope.cancel()
+    with patch.object(_socket_transport, "_QUICK", -1):
+        async with trio.open_nursery() as nursery:
+            ssl_context = server_context() if kind == "tls" else None
+            server = await start_server(
+                nursery, app, epoll=kind != "stream", ssl_context=ssl_context
+            )
+            async with await connect(server.port, receive_buffer=receive_buffer) as stream:
+                try:
+                    peer = SocketPeer(stream, server)
+                    if kind == "tls":
+                        tls_peer = TLSPeer(peer, client_context())
+                        await tls_peer.shake_hands()
+                        yield tls_peer
+                    else:
+                        yield peer
+                except Exception as exc:  # noqa: BLE001 (it is raised below, outside of the nursery)
+                    error = exc
+            nursery.cancel_scope.cancel()
     if error is not None:
         raise error
 

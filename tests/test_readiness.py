@@ -306,15 +306,16 @@ async def test_others_have_turns_while_many_are_told(monkeypatch: pytest.MonkeyP
     told: list[int] = []
     with ExitStack() as stack:
         async with running_watcher() as watcher:
-            for _ in range(5):
+            for _ in range(9):
                 ours, theirs = socket.socketpair()
                 stack.enter_context(ours)
                 stack.enter_context(theirs)
                 watcher.add(ours.fileno(), Caller(lambda: told.append(turn)))
-            while len(told) < 5:
+            while len(told) < 9:
                 turn += 1
                 await trio.lowlevel.checkpoint()
-    assert max(Counter(told).values()) <= 2
+    # Trio shuffles the tasks of a turn: the watcher may have two between two of the other one's.
+    assert max(Counter(told).values()) <= 4
 
 
 async def test_arrivals_are_told_once() -> None:
