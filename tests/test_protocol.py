@@ -419,6 +419,19 @@ def test_the_handler_may_close(value: str) -> None:
     assert not pair.server.start_next_cycle()
 
 
+def test_an_answer_after_a_malformed_body_is_the_last_one(frozen_time: None) -> None:
+    protocol = Protocol(Config())
+    protocol.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n")
+    assert protocol.next_request() is not None
+    with pytest.raises(BadRequestError):
+        protocol.receive_body()
+    data = protocol.start_response(ResponseHead(), 0, close=False)
+    assert data.endswith(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+    protocol.finish_response()
+    assert not protocol.discard_request_body()
+    assert not protocol.start_next_cycle()
+
+
 def test_there_is_no_next_cycle_before_the_end_of_this_one() -> None:
     pair = Pair()
     assert not pair.server.start_next_cycle()

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import random
 import socket
 import ssl
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, TypeAlias
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -26,7 +29,7 @@ from trio.testing import (
 
 from tests.clients import Told, body, open_descriptors, open_socket_pair, reset
 from tests.harness import PlainStream
-from trio_stream import AbortReason, Config
+from trio_stream import AbortReason, Config, _socket_transport
 from trio_stream._file import FilePart, open_file
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
 from trio_stream._socket_transport import SocketTransport
@@ -472,6 +475,19 @@ async def test_files_count_for_the_minimum_rate(mock_clock: MockClock, tmp_path:
         assert not rates._deadlines
 
 
+@needs_epoll
+async def test_no_file_is_sent_after_a_reset(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100))
+    async with client_and_transport() as (client, transport, user):
+        await reset(client)
+        assert await user.next() == CLOSED
+        with open_file(path) as file:
+            for _ in range(2):
+                with pytest.raises(trio.BrokenResourceError):
+                    transport.send_file(FilePart(file, 0, 100))
+
+
 # A socket: its end
 
 
@@ -586,6 +602,23 @@ async def test_cancelled_receive_loses_nothing(ticks: int) -> None:
         assert await cancelled_after(ticks, transport.receive_some)
         await client.send_all(b"for the next one")
         assert await transport.receive_some() == b"for the next one"
+
+
+@needs_epoll
+async def test_receiving_goes_on_when_it_was_woken_for_nothing() -> None:
+    reads: list[int] = []
+
+    def read(fd: int, size: int) -> bytes:
+        reads.append(size)
+        if len(reads) == 1:
+            raise BlockingIOError
+        return os.read(fd, size)
+
+    async with client_and_transport() as (client, transport, _):
+        await client.send_all(b"data")
+        with patch.object(_socket_transport, "os", SimpleNamespace(read=read)):
+            assert await transport.receive_some(7) == b"data"
+    assert reads == [7, 7]
 
 
 # Any stream: partial sends
