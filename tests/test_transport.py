@@ -266,6 +266,15 @@ async def test_the_kernel_keeps_more_for_a_client_that_keeps_up(mock_clock: Mock
 
 
 @needs_epoll
+async def test_a_socket_that_somebody_has_closed_is_told_of_room() -> None:
+    async with client_and_transport() as (_, transport, user):
+        fill(transport)
+        with patch.object(transport._stream, "setsockopt", side_effect=OSError):
+            transport.on_writable()  # in the task of the watcher, where nothing may raise
+        assert user.take_all() == [WRITABLE]
+
+
+@needs_epoll
 async def test_the_kernel_keeps_no_more_than_it_can() -> None:
     async with client_and_transport(Config(notsent_lowat=2**31 - 1)) as (_, transport, _):
         with transport.sending_files():

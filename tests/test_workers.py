@@ -340,15 +340,21 @@ async def test_a_dead_one_can_be_replaced_before_its_time(
 async def test_what_killed_ones_have_left_is_removed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def make(name: str) -> Path:
+    def make(name: str, *files: str) -> Path:
         path = tmp_path / name
         path.mkdir()
-        (path / "1.ab").write_text("{}")
+        for file in files or ("1.0123abcd",):
+            (path / file).write_text("{}")
         os.utime(path, (0, 0))
         return path
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    other, left = make("other"), make("trio-stream-a")
+    other, left = make("other"), make("trio-stream-a", "12.0123abcd", ".12.0123abcd")
+    # Of somebody else, who likes the name.
+    notes = make("trio-stream-notes", "1.0123abcd", "notes.txt")
+    empty = tmp_path / "trio-stream-x"
+    empty.mkdir()
+    os.utime(empty, (0, 0))
     new = make("trio-stream-b")
     os.utime(new)
     link = tmp_path / "trio-stream-c"
@@ -362,8 +368,9 @@ async def test_what_killed_ones_have_left_is_removed(
             assert own.exists()
             assert Path(another).parent == own.parent == tmp_path
         signal.raise_signal(signal.SIGTERM)
-    assert sorted(tmp_path.iterdir()) == [other, new, link]
+    assert sorted(tmp_path.iterdir()) == [other, new, link, notes, empty]
     assert list(other.iterdir())
+    assert len(list(notes.iterdir())) == 2
 
 
 # Their code...

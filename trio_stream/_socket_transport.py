@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -89,7 +89,8 @@ class SocketTransport(Transport):
             waited = trio.current_time() - self._blocked_at
             self._blocked_at = None
             if not self._sends_files and not _QUICK < waited < _SLOW:
-                self._limit_unsent(_QUICK_LOWAT if waited <= _QUICK else 1)
+                with suppress(OSError):  # whoever else has the socket may have closed it
+                    self._limit_unsent(_QUICK_LOWAT if waited <= _QUICK else 1)
         super().on_writable()
 
     def send_some(self, *pieces: Bytes) -> int:

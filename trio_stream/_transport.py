@@ -8,7 +8,6 @@ transport, which is the response under way.
 from __future__ import annotations
 
 import io
-import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -16,9 +15,6 @@ import trio
 
 from ._stalls import Pace
 from ._stats import AbortReason
-
-if sys.platform != "win32":
-    pass
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
-import shutil
 import stat
 import sys
 import time
@@ -39,6 +39,7 @@ DIRECTORY_VARIABLE = "TRIO_STREAM_STATS_DIRECTORY"
 _TIMEOUT = 1.0  # for all answers, in seconds
 
 _PREFIX = "trio-stream-"
+_LEFT = re.compile(r"\.?[0-9]+\.[0-9a-f]{8}")  # the id of a process, and a few random digits
 _NEW = 60.0  # seconds
 
 
@@ -113,11 +114,20 @@ def open_directory() -> Iterator[str]:
     for path in Path(gettempdir()).glob(f"{_PREFIX}*"):
         if _age(path) > _NEW:
             with suppress(OSError), _locked(path):  # it lives, is not ours, or has gone
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
     with TemporaryDirectory(prefix=_PREFIX) as directory, ExitStack() as stack:
         with suppress(OSError):  # a file system without locks, where nobody can lock it to remove
             stack.enter_context(_locked(Path(directory)))
         yield directory
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory in which there is what workers leave, and nothing else."""
+    left = list(directory.iterdir())
+    if left and all(_LEFT.fullmatch(path.name) for path in left):
+        for path in left:
+            path.unlink()
+        directory.rmdir()
 
 
 def _age(path: Path) -> float:

@@ -6,26 +6,29 @@ No HTTP beyond the end of the head, the path and the length of an upload.
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
 from tests.benchmarks.servers.chunk import HELLO, LAST_FRAME, make_chunk, make_frame
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 _MAX_BYTES = 64 * 1024
 _HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(HELLO), HELLO)
 
 
-async def main() -> None:
-    """Serve without end."""
+async def main(serve: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
+    """Have `serve` serve each client, which may go away in mid-stream, without end."""
+
+    async def serve_until_gone(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await serve(stream)
+
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     print(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", flush=True)
     await trio.serve_listeners(serve_until_gone, listeners)
-
-
-async def serve_until_gone(stream: trio.SocketStream) -> None:
-    """Serve one client, which may go away in mid-stream."""
-    with suppress(trio.BrokenResourceError):
-        await serve(stream)
 
 
 async def serve(stream: trio.SocketStream) -> None:
@@ -67,4 +70,4 @@ def content_length(head: bytes) -> int:
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, serve)

@@ -7,7 +7,6 @@ each sent with `send_all` as it comes. No timeouts, limits or errors, and nobody
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from itertools import repeat
@@ -16,23 +15,11 @@ from typing import TYPE_CHECKING
 import h11
 import trio
 
+from tests.benchmarks.servers.bare_trio import main
 from tests.benchmarks.servers.chunk import HELLO, make_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-async def main() -> None:
-    """Serve without end."""
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    print(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", flush=True)
-    await trio.serve_listeners(serve_until_gone, listeners)
-
-
-async def serve_until_gone(stream: trio.SocketStream) -> None:
-    """Serve one client, which may go away in mid-stream."""
-    with suppress(trio.BrokenResourceError):
-        await serve(stream)
 
 
 async def serve(stream: trio.SocketStream) -> None:
@@ -89,4 +76,4 @@ def http_date(second: int) -> bytes:
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, serve)
