@@ -6,10 +6,9 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-import h11
-
 from trio_stream._file import FilePart, open_variants
 from trio_stream._file_answer import FileOptions, answer_file
+from trio_stream._request_head import Fields, RequestHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +50,7 @@ def ask(
     """What answers a request, without any connection."""
     raw = [(b"Host", b"x")]
     raw += [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-    request = h11.Request(method=method, target="/", headers=raw)
+    request = RequestHead(method.encode("ascii"), b"/", b"1.1", Fields(b"", raw))
     open_variant = file if callable(file) else open_variants(file)
     answer = answer_file(open_variant, options or FileOptions(), request, status)
     with answer.file:

@@ -18,6 +18,8 @@ from trio_stream._protocol import Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trio_stream._request_head import RequestHead
+
 SMALL = Config(max_head_size=100, max_discarded_body=10)
 
 DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"  # the example of RFC 9110 section 5.6.7
@@ -48,7 +50,7 @@ class Pair:
         *,
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
-    ) -> h11.Request:
+    ) -> RequestHead:
         fields = [("Host", "x"), *headers]
         if body:
             fields.append(("Content-Length", str(len(body))))
@@ -231,7 +233,7 @@ def test_request() -> None:
     request = protocol.next_request()
     assert request is not None
     assert (request.method, request.target, request.http_version) == (b"POST", b"/%C3%A9?b", b"1.1")
-    assert request.headers.raw_items() == [(b"Host", b"x"), (b"X-A", b"1"), (b"x-a", b"caf\xe9")]
+    assert request.fields.items == [(b"Host", b"x"), (b"X-A", b"1"), (b"x-a", b"caf\xe9")]
     assert not protocol.client_has_closed
 
 

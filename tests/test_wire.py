@@ -47,8 +47,9 @@ def echo(pieces: Iterable[bytes]) -> tuple[list[int], bytes, str]:
                 received += data or b""
             if head.target == b"/next":
                 return statuses, body, "lives"
-            host = dict(head.headers).get(b"host", b"")
-            framed = dict(head.headers).get(b"transfer-encoding")
+            fields = {name.lower(): value for name, value in head.fields.items}
+            host = fields.get(b"host", b"")
+            framed = fields.get(b"transfer-encoding")
             body = b"" if head.method == b"HEAD" else received if received or framed else host
         except BadRequestError as exc:
             status = exc.status

@@ -31,6 +31,7 @@
 #     _tls          _socket_transport           TLS over a transport; sends by system calls
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP
 #     _request_rules              what a request must not say
+#     _request_head               the head of a request, as h11 reads it
 #     _framing      _target       where a body ends; what a request is for
 #     _guard        the raw bytes of heads, checked
 #     _head         the head of a response, checked

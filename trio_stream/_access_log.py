@@ -14,8 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import h11
-
+    from ._request_head import RequestHead
     from ._response import Response
 
 logger = logging.getLogger("trio_stream.access")
@@ -40,7 +39,7 @@ _UNSAFE_WORD = re.compile(r"[^!#-\[\]-~]")
 
 def log_response(
     response: Response,
-    head: h11.Request | None,
+    head: RequestHead | None,
     *,
     client: object,
     request_id: str,
@@ -74,7 +73,7 @@ def log_response(
         facts["method"] = head.method.decode("ascii")
         facts["target"] = head.target.decode("ascii")
         facts["http_version"] = head.http_version.decode("ascii")
-        for name, value in head.headers.raw_items():
+        for name, value in head.fields.items:
             if len(name) in (7, 10) and (fact := _HEADERS.get(name.lower())) is not None:
                 facts[fact] = value.decode("latin-1")
     # Two thirds of the cost of `logger.info(extra=facts)`, which looks for its caller.

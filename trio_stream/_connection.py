@@ -29,10 +29,9 @@ from ._transport import ClientGoneError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import h11
-
     from ._config import Config
     from ._flusher import Flusher
+    from ._request_head import RequestHead
     from ._routing import Handler, Router
     from ._stalls import Timeouts
     from ._stats import Stats
@@ -158,7 +157,7 @@ class Connection:
 
     # Receiving the request...
 
-    async def _receive_head(self) -> h11.Request | None:
+    async def _receive_head(self) -> RequestHead | None:
         """The next request's head; `None` when the client has ended its stream instead."""
         head = self._protocol.next_request() if self._protocol.head_has_begun else None
         if head is not None:

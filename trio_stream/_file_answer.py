@@ -20,8 +20,9 @@ from ._ranges import content_range, find_ranges, multipart
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import h11
     from multidict import CIMultiDictProxy
+
+    from ._request_head import RequestHead
 
 # So much of a file leaves with the head, in one system call. For most files, that is all.
 _FIRST_READ = 64 * 1024
@@ -57,7 +58,7 @@ class FileAnswer(NamedTuple):
 
 
 def answer_file(
-    open_variant: OpenVariant, options: FileOptions, request: h11.Request | None, status: int
+    open_variant: OpenVariant, options: FileOptions, request: RequestHead | None, status: int
 ) -> FileAnswer:
     """Open a file, decide what to answer with, and read the beginning of it.
 
@@ -73,7 +74,7 @@ def answer_file(
       FileTooShortError: It is shorter than its size.
     """
     method = b"GET" if request is None else request.method
-    wanted = decode_fields(() if request is None else request.headers.raw_items())
+    wanted = decode_fields(() if request is None else request.fields.items)
     file = open_variant("")
     name = file.name
     coding = ""

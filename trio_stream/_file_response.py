@@ -15,12 +15,12 @@ from ._outgoing import SENT, SendResult
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
-    import h11
     from typing_extensions import Buffer
 
     from ._file import OpenVariant
     from ._file_answer import FileAnswer, FileOptions
     from ._head import ResponseHead
+    from ._request_head import RequestHead
     from ._transport import Transport
 
 # A file's turn is over when something has come in for the server, which is looked for so many
@@ -45,7 +45,7 @@ class FileSender(Protocol):
     _transport: Transport
 
     @property
-    def _request_head(self) -> h11.Request | None: ...
+    def _request_head(self) -> RequestHead | None: ...
 
     def _replace_head(self, head: ResponseHead) -> None: ...
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 # All but control characters; a tab is white space (RFC 9110 section 5.5).
 _TEXT = bytes(code for code in range(256) if code == 0x09 or (code >= 0x20 and code != 0x7F))
 
-# RFC 9112 section 3.
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/[0-9]\.[0-9]")
+# RFC 9112 section 3: the method, the target and the version.
+REQUEST_LINE = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])(?=\r\n)"
+)
 
 _FOLD = re.compile(rb"\n[\t ]")
 
@@ -33,15 +35,16 @@ class HeadGuard:
     def __init__(self, config: Config) -> None:
         self._max_head_size = config.max_head_size
         self._max_target_size = config.max_target_size
-        self._max_header_count = config.max_header_count
         self._checked = 0
         self._empty_lines = 0
 
     def take_head(self, received: bytes) -> tuple[bytes, bytes]:
         """The next head, `b""` while it is not whole, and what remains of `received`.
 
+        A whole one is still to be checked with `check_head`.
+
         Raises:
-          BadRequestError: 400: a line has not the form of one. 414, 431: a limit is passed.
+          BadRequestError: 400: this will not become a head. 414, 431: a limit is passed.
         """
         if received[:1] == b"\r":  # RFC 9112 section 2.2
             while received.startswith(b"\r\n"):
@@ -53,13 +56,8 @@ class HeadGuard:
         if end < 0:
             self._check_part(received)
             return b"", received
-        head = received[: end + 4]
-        count = check_lines(head) - 2
-        if count > self._max_header_count:
-            _check_request_line(head)
-            raise BadRequestError(f"{count} header fields", 431)
         self._checked = self._empty_lines = 0
-        return head, received[end + 4 :]
+        return received[: end + 4], received[end + 4 :]
 
     def _check_part(self, received: bytes) -> None:
         """Refuse as early as possible what will not become a head."""
@@ -86,9 +84,21 @@ class HeadGuard:
         return BadRequestError(f"a head of more than {size} bytes", 431)
 
 
+def check_head(head: bytes, config: Config) -> None:
+    """Refuse a whole head whose lines have not the form of lines, or are too many.
+
+    Raises:
+      BadRequestError: 400 or 431.
+    """
+    count = check_lines(head) - 2
+    if count > config.max_header_count:
+        _check_request_line(head)
+        raise BadRequestError(f"{count} header fields", 431)
+
+
 def _check_request_line(head: bytes) -> None:
-    line = head.partition(b"\r\n")[0]
-    if not _REQUEST_LINE.fullmatch(line):
+    if not REQUEST_LINE.match(head):
+        line = head.partition(b"\r\n")[0]
         raise BadRequestError(f"{line!r} is no request line", 400)
 
 

@@ -13,11 +13,10 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import h11
-
 from ._bad_request import BadRequestError
 from ._guard import HeadGuard
-from ._request_rules import check_request, list_items, refuse_coding
+from ._request_head import list_items, parse_head
+from ._request_rules import check_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ._config import Config
     from ._framing import ChunkedDecoder, LengthDecoder
     from ._head import ResponseHead
+    from ._request_head import Fields, RequestHead
 
 
 _HEAD_READ_SIZE = 16 * 1024
@@ -37,13 +37,14 @@ class Protocol:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._guard = HeadGuard(config)
+        self._known_fields: Fields | None = None
         self._received = b""
         self._has_ended = False
         self._client_has_closed = False
         self._is_broken = False
         self._start_request(None)
 
-    def _start_request(self, request: h11.Request | None) -> None:
+    def _start_request(self, request: RequestHead | None) -> None:
         self._request = request
         self._body: LengthDecoder | ChunkedDecoder | None = None
         self._body_has_begun = False
@@ -65,7 +66,7 @@ class Protocol:
         self._received = self._received + data if self._received else data
         self._body_has_begun = True
 
-    def next_request(self) -> h11.Request | None:
+    def next_request(self) -> RequestHead | None:
         """The next request's head; `None` while it has not been received whole.
 
         Raises:
@@ -83,19 +84,14 @@ class Protocol:
         return self._request if head else None
 
     def _read_head(self, head: bytes) -> None:
-        parser = h11.Connection(h11.SERVER)  # a new one is cheaper than to tell it of all else
-        parser.receive_data(head)
-        try:
-            request = parser.next_event()
-        except h11.RemoteProtocolError as exc:
-            if exc.error_status_hint == 501:
-                refuse_coding(head)
-            raise BadRequestError(str(exc), exc.error_status_hint) from exc
-        assert isinstance(request, h11.Request)
+        request = parse_head(head, self._known_fields, self._config)
         self._start_request(request)  # first: a refusal of HEAD has no body either
-        self._request, self._body, self._closes = check_request(request, head, self._config)
-        self._awaits_continue = parser.they_are_waiting_for_100_continue
+        self._request, self._body, self._closes, self._awaits_continue = check_request(
+            request, self._config
+        )
         self._body_has_begun = bool(self._received)
+        if request.fields.are_worth_remembering:
+            self._known_fields = request.fields
 
     @property
     def head_has_begun(self) -> bool:
@@ -103,7 +99,7 @@ class Protocol:
         return bool(self._received)
 
     @property
-    def request(self) -> h11.Request | None:
+    def request(self) -> RequestHead | None:
         """The head of the request that is being answered; `None` if there was none to read."""
         return self._request
 
@@ -239,8 +235,8 @@ class Protocol:
     def _trailers_are_accepted(self) -> bool:
         # RFC 9110 section 6.5.1: `TE: trailers`.
         return self.chunks_are_understood and any(
-            name == b"te" and b"trailers" in value.lower().replace(b" ", b"").split(b",")
-            for name, value in (self._request.headers if self._request else ())
+            name.lower() == b"te" and b"trailers" in list_items([value.lower()])
+            for name, value in (self._request.fields.items if self._request else ())
         )
 
     def _opens_tunnel(self, status: int) -> bool:

@@ -18,10 +18,9 @@ from ._target import split_target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import h11
-
     from ._config import Config
     from ._request_body import RequestBody
+    from ._request_head import RequestHead
 
 
 class Request(Message):
@@ -46,7 +45,7 @@ class Request(Message):
     id: str
     body: RequestBody
 
-    def __init__(self, head: h11.Request, config: Config, *, client: object, scheme: str) -> None:
+    def __init__(self, head: RequestHead, config: Config, *, client: object, scheme: str) -> None:
         super().__init__(config.max_body_size)
         self._head = head
         self._max_form_fields = config.max_form_fields
@@ -101,7 +100,7 @@ class Request(Message):
     @cached_property
     def headers(self) -> CIMultiDictProxy[str]:
         """The header fields: names in any case, values as ISO-8859-1 (RFC 9110 section 5.5)."""
-        return decode_fields(self._head.headers.raw_items())
+        return decode_fields(self._head.fields.items)
 
     @cached_property
     def cookies(self) -> Mapping[str, str]:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    import h11
     from typing_extensions import Buffer
 
+    from ._request_head import RequestHead
     from ._stats import AbortReason
 
 
@@ -468,7 +468,7 @@ class Response(ResponseBase):
     # What streams, events and files need...
 
     @property
-    def _request_head(self) -> h11.Request | None:
+    def _request_head(self) -> RequestHead | None:
         return self._protocol.request
 
     def _replace_head(self, head: ResponseHead) -> None:

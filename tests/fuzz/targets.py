@@ -105,7 +105,7 @@ class _ProtocolRun:
                 self.events.append(("closed",))
                 return False
             self._receive()
-        fields = list(head.headers)
+        fields = head.fields.items
         self.events.append(("request", head.method, head.target, head.http_version, fields))
         if head.method not in (b"GET", b"HEAD"):
             body = bytearray()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, ClassVar
 
 from tests.benchmarks.client import BROWSER_FIELDS, connect, receive_head, request, sink
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from tests.benchmarks.model import Figures, Start
     from tests.benchmarks.process import ServerProcess
 
-_HEADS = {"": "", ", browser": BROWSER_FIELDS}
+_BROWSER = ", browser"
+_VARIED = ", browser, fields that differ"
 _CONNECTIONS = {"1 connection": 1, "64 connections": 64}
 
 
@@ -35,7 +37,7 @@ class Requests(Scenario):
     targets = tuple(
         Target(connections + head, PER_REQUEST, limit, is_ratio=True, to=to)
         for to, limit in ((None, 1), ("Hypercorn", 1 / 5), ("uvicorn + h11", 1 / 1.3))
-        for head in _HEADS
+        for head in ("", _BROWSER)
         for connections in _CONNECTIONS
     )
 
@@ -48,22 +50,30 @@ class Requests(Scenario):
     def measure(self, start: Start) -> Mapping[str, Figures]:
         rows = {}
         with start() as server:
-            for head, fields in _HEADS.items():
-                for name, connections in _CONNECTIONS.items():
-                    exchange = Exchange(server, "/hello", b"Hello, World!", connections, fields)
+            for name, connections in _CONNECTIONS.items():
+                plain = Exchange(server, "/hello", b"Hello, World!", connections)
+                browsers = replace(plain, fields=BROWSER_FIELDS)
+                exchanges = {"": plain, _BROWSER: browsers, _VARIED: replace(browsers, varied=True)}
+                for head, exchange in exchanges.items():
                     rows[name + head] = exchange.measure(self.count, self.seconds)
         return rows
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """The same request over and over, one under way on each of some connections."""
+    """A request over and over, one under way on each of some connections.
+
+    Attributes:
+      fields: More lines of its head.
+      varied: Whether one of its fields differs from that of the request before.
+    """
 
     server: ServerProcess
     path: str
     answer: bytes
     connections: int
     fields: str = ""
+    varied: bool = False
 
     def measure(self, count: int, seconds: float = 0) -> Figures:
         """What requests cost: `count`, and so many again until some seconds have passed."""
@@ -93,8 +103,9 @@ class Exchange:
     def take_turns(self, socks: Sequence[socket.socket], size: int, turns: int) -> None:
         """One request on each connection, then the answers, and that `turns` times."""
         buffer = bytearray(size)
-        data = request(self.path, self.fields)
-        for _ in range(turns):
+        more = ("", "X-Turn: 1\r\n") if self.varied else ("",)
+        heads = [request(self.path, self.fields + turn) for turn in more]
+        for data in islice(cycle(heads), turns):
             for sock in socks:
                 sock.send(data)
             for sock in socks:
