@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from tests.harness import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
     from tests.harness import Kind
 
@@ -27,6 +30,15 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     """Runs a test once for each way in which the server is reached."""
     param: Kind = request.param
     return param
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[FileIO, FileIO]]:
+    """A small pipe: what reads, and what writes."""
+    read_fd, write_fd = os.pipe()
+    with os.fdopen(read_fd, "rb", 0) as reader, os.fdopen(write_fd, "wb", 0) as writer:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        yield reader, writer
 
 
 @pytest.fixture(autouse=True)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import logging
-import os
+import re
 import sys
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
 
-from trio_stream import _log_writer
+from trio_stream import App, _log_writer
+from trio_stream._access_log import combined_line
 from trio_stream._access_log import logger as access_logger
-from trio_stream._log_writer import BackgroundHandler, open_log
+from trio_stream._log_writer import AccessLogHandler, BackgroundHandler, open_log
+from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import FileIO
     from pathlib import Path
+
+    import trio
 
     from trio_stream._log_writer import AccessLog
 
@@ -30,84 +32,16 @@ def record(message: str, *args: object) -> logging.LogRecord:
     return logging.LogRecord("x", logging.INFO, "", 0, message, args, None)
 
 
-@pytest.fixture
-def pipe() -> Iterator[tuple[FileIO, FileIO]]:
-    """A small pipe: what reads, and what writes."""
-    read_fd, write_fd = os.pipe()
-    with os.fdopen(read_fd, "rb", 0) as reader, os.fdopen(write_fd, "wb", 0) as writer:
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-        yield reader, writer
-
-
 def read_to_end(reader: FileIO, writer: FileIO) -> bytes:
     writer.close()
     return reader.read()
 
 
-def test_lines_are_written(pipe: tuple[FileIO, FileIO]) -> None:
+def test_records_become_lines(pipe: tuple[FileIO, FileIO]) -> None:
     handler = BackgroundHandler(pipe[1].fileno())
     handler.handle(record("one %d", 1))
-    assert pipe[0].read(100) == b"one 1\n"
-    for text in ("two", "caf\xe9 \udc80"):
-        handler.handle(record(text))
     handler.close()
-    assert not handler._thread.is_alive()
-    assert read_to_end(*pipe) == "two\ncaf\xe9 \\udc80\n".encode()
-
-
-def test_many_lines_are_written_whole_and_in_order(pipe: tuple[FileIO, FileIO]) -> None:
-    reader, writer = pipe
-    handler = BackgroundHandler(writer.fileno())
-    lines = [f"{n} {n * 'x'}" for n in range(0, 6000, 7)]
-    received: list[bytes] = []
-    thread = threading.Thread(target=lambda: received.append(reader.read()))
-    with patch.object(_log_writer, "_MAX_QUEUED", 1 << 30):
-        for line in lines:
-            handler.handle(record(line))
-    assert [len(piece) > 4096 for piece in _log_writer._pieces(lines)].count(True) == sum(
-        len(line) >= 4096 for line in lines
-    )
-    thread.start()
-    with patch.object(_log_writer, "_LAST_WAIT", 30):
-        handler.close()
-    writer.close()
-    thread.join()
-    assert received[0].decode().splitlines() == lines
-
-
-@pytest.mark.parametrize("blocking", [True, False])
-def test_a_blocked_log_blocks_nobody_and_says_what_it_dropped(
-    pipe: tuple[FileIO, FileIO], blocking: bool
-) -> None:
-    reader, writer = pipe
-    os.set_blocking(writer.fileno(), blocking)
-    writer.write(bytes(4096))  # nobody reads it
-    handler = BackgroundHandler(writer.fileno())
-    with patch.object(_log_writer, "_MAX_QUEUED", 1000):
-        handler.handle(record("first"))
-        while handler._lines:  # until the thread has taken it, and waits
-            pass
-        for _ in range(100):
-            handler.handle(record(99 * "x"))
-    with patch.object(_log_writer, "_LAST_WAIT", 0):
-        handler.close()  # it does not wait
-    assert reader.read(4096) == bytes(4096)
-    handler._thread.join(30)
-    # Since it was closed it has written what it had taken, and no more.
-    assert read_to_end(*pipe) == b"first\n"
-    assert handler._dropped == 89
-    assert handler._take_lines()[-1] == (
-        "89 lines of this log were dropped: nobody read it fast enough"
-    )
-
-
-def test_a_log_that_nobody_can_read_is_no_error(pipe: tuple[FileIO, FileIO]) -> None:
-    reader, writer = pipe
-    reader.close()
-    handler = BackgroundHandler(writer.fileno())
-    handler.handle(record("lost"))
-    handler.close()
-    assert not handler._thread.is_alive()
+    assert read_to_end(*pipe) == b"one 1\n"
 
 
 def test_a_mistake_in_a_message_is_told_as_ever(
@@ -117,6 +51,54 @@ def test_a_mistake_in_a_message_is_told_as_ever(
     handler.handle(record("%d", "no number"))
     handler.close()
     assert "--- Logging error ---" in capsys.readouterr().err
+
+
+async def answered(handler: logging.Handler, *paths: str) -> None:
+    """Log answers with `handler` beside what handlers there are."""
+    with _log_writer._logging(access_logger, logging.INFO, handler):
+        async with open_client(App()) as client:
+            for path in paths:
+                response = await client.get(path)
+                await response.read()
+
+
+FIRST = rb'- - - \[[^]]+\] "GET /first HTTP/1\.1" 404 10 "-" "-" 0\.000000 0 done [0-9a-f]{12}-1\n'
+SECOND = FIRST.replace(b"first", b"second").replace(b"-1", b"-2")
+
+
+async def test_responses_become_lines(
+    pipe: tuple[FileIO, FileIO], autojump_clock: trio.testing.MockClock
+) -> None:
+    await answered(AccessLogHandler(pipe[1].fileno(), combined_line), "/first", "/second")
+    assert re.fullmatch(FIRST + SECOND, read_to_end(*pipe))
+
+
+async def test_others_may_see_records_of_responses_as_well(
+    pipe: tuple[FileIO, FileIO],
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with _log_writer._logging(access_logger, logging.INFO, caplog.handler):
+        await answered(AccessLogHandler(pipe[1].fileno(), combined_line), "/first", "/second")
+    assert re.fullmatch(FIRST + SECOND, read_to_end(*pipe))
+    assert [vars(record)["target"] for record in caplog.records] == ["/first", "/second"]
+
+
+@pytest.mark.parametrize("of_logger", [True, False])
+async def test_filters_are_obeyed(
+    pipe: tuple[FileIO, FileIO], of_logger: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    def is_second(record: logging.LogRecord) -> bool:
+        return "/second" in record.getMessage()
+
+    handler = AccessLogHandler(pipe[1].fileno(), combined_line)
+    filterer = access_logger if of_logger else handler
+    filterer.addFilter(is_second)
+    try:
+        await answered(handler, "/first", "/second")
+    finally:
+        filterer.removeFilter(is_second)
+    assert re.fullmatch(SECOND, read_to_end(*pipe))
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from inspect import isawaitable
 from math import inf
 from typing import TYPE_CHECKING
 
 import trio
 
-from ._access_log import log_response
+from ._access_log import Outcome, log_outcome
 from ._access_log import logger as access_logger
 from ._bad_request import BadRequestError
 from ._protocol import Protocol
@@ -309,13 +310,18 @@ class Connection:
         if response._head_started:
             self._stats.responses[response._head.status] += 1
         if self._began_at is not None:
-            log_response(
-                response,
+            outcome = Outcome(
+                time.time(),
                 self._protocol.request,
-                client=self._transport.client if request is None else request.client,
-                request_id=self._request_id,
-                duration=trio.current_time() - self._began_at,
+                self._transport.client if request is None else request.client,
+                self._request_id,
+                trio.current_time() - self._began_at,
+                response._head.status if response._head_started else None,
+                response.get_write_offset(),
+                response._parks,
+                response.abort_reason,
             )
+            log_outcome(outcome)
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True

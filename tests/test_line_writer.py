@@ -1,0 +1,142 @@
+"""Lines that a thread writes, to pipes that somebody reads, or nobody."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import pytest
+
+from trio_stream import _line_writer
+from trio_stream._line_writer import LineWriter
+
+if TYPE_CHECKING:
+    from io import FileIO
+
+
+def make_writer(file: FileIO) -> LineWriter[str]:
+    return LineWriter(file.fileno(), str)
+
+
+def put(writer: LineWriter[str], *lines: str) -> None:
+    for line in lines:
+        writer.put(line, len(line))
+
+
+def read_to_end(reader: FileIO, writer: FileIO) -> bytes:
+    writer.close()
+    return reader.read()
+
+
+def test_lines_are_written(pipe: tuple[FileIO, FileIO]) -> None:
+    writer = make_writer(pipe[1])
+    put(writer, "one 1")
+    assert pipe[0].read(100) == b"one 1\n"
+    put(writer, "two", "caf\xe9 \udc80")
+    writer.close()
+    assert not writer._thread.is_alive()
+    assert read_to_end(*pipe) == "two\ncaf\xe9 \\udc80\n".encode()
+
+
+def test_many_lines_are_written_whole_and_in_order(pipe: tuple[FileIO, FileIO]) -> None:
+    reader, file = pipe
+    writer = make_writer(file)
+    lines = [f"{n} {n * 'x'}" for n in range(0, 6000, 7)]
+    received: list[bytes] = []
+    thread = threading.Thread(target=lambda: received.append(reader.read()))
+    with patch.object(_line_writer, "_MAX_QUEUED", 1 << 30):
+        put(writer, *lines)
+    assert [len(piece) > 4096 for piece in _line_writer._pieces(lines)].count(True) == sum(
+        len(line) >= 4096 for line in lines
+    )
+    thread.start()
+    with patch.object(_line_writer, "_LAST_WAIT", 30):
+        writer.close()
+    file.close()
+    thread.join()
+    assert received[0].decode().splitlines() == lines
+
+
+def test_what_comes_while_others_are_written_is_written_too(pipe: tuple[FileIO, FileIO]) -> None:
+    reader, file = pipe
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def to_line(text: str) -> str:
+        begun.set()
+        may_go_on.wait(30)
+        return text
+
+    writer = LineWriter(file.fileno(), to_line)
+    put(writer, "one")
+    begun.wait(30)
+    put(writer, "two")
+    may_go_on.set()
+    assert reader.read(4) == b"one\n"
+    assert reader.read(4) == b"two\n"
+    begun.clear()
+    may_go_on.clear()
+    put(writer, "three")
+    begun.wait(30)
+    put(writer, "four")
+    closing = threading.Thread(target=writer.close)
+    with patch.object(_line_writer, "_LAST_WAIT", 30):
+        closing.start()
+        writer._closing.wait(30)
+        may_go_on.set()
+        closing.join()
+    assert read_to_end(*pipe) == b"three\nfour\n"
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_blocked_log_blocks_nobody_and_says_what_it_dropped(
+    pipe: tuple[FileIO, FileIO], blocking: bool
+) -> None:
+    reader, file = pipe
+    os.set_blocking(file.fileno(), blocking)
+    file.write(bytes(4096))  # nobody reads it
+    writer = make_writer(file)
+    with patch.object(_line_writer, "_MAX_QUEUED", 1000):
+        put(writer, "first")
+        while writer._queue:  # until the thread has taken it, and waits
+            pass
+        put(writer, *(99 * "x" for _ in range(100)))
+    with patch.object(_line_writer, "_LAST_WAIT", 0):
+        writer.close()  # it does not wait
+    assert reader.read(4096) == bytes(4096)
+    writer._thread.join(30)
+    # Since it was closed it has written what it had in its hands, and no more: its descriptor may
+    # be that of something else.
+    assert read_to_end(*pipe) == b"first\n"
+    assert [*writer._take_lines()][-1] == (
+        "89 lines of this log were dropped: nobody read it fast enough"
+    )
+
+
+def test_what_was_dropped_is_told_once(pipe: tuple[FileIO, FileIO]) -> None:
+    reader, file = pipe
+    file.write(bytes(4096))
+    writer = make_writer(file)
+    with patch.object(_line_writer, "_MAX_QUEUED", 5):
+        put(writer, "first")
+        while writer._queue:
+            pass
+        put(writer, "second", "third")
+        assert reader.read(4096) == bytes(4096)
+        assert reader.read(6) == b"first\n"
+        lines = b"second\n1 lines of this log were dropped: nobody read it fast enough\n"
+        assert reader.read(len(lines)) == lines
+        put(writer, "fourth")
+        assert reader.read(7) == b"fourth\n"
+    writer.close()
+    assert read_to_end(*pipe) == b""
+
+
+def test_a_log_that_nobody_can_read_is_no_error(pipe: tuple[FileIO, FileIO]) -> None:
+    reader, file = pipe
+    reader.close()
+    writer = make_writer(file)
+    put(writer, "lost")
+    writer.close()
+    assert not writer._thread.is_alive()

@@ -1,0 +1,118 @@
+"""Lines that a thread writes to a descriptor: whoever does not read them blocks nobody else."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_T = TypeVar("_T")
+
+_MAX_QUEUED = 1024 * 1024  # characters that wait for somebody to read them
+
+# What comes in so many seconds is written together: waking the thread for each line would cost more
+# than all else.
+_PAUSE = 0.05
+
+# A pipe takes so many bytes in one piece (PIPE_BUF): so the lines of several workers don't mix.
+_WRITE_SIZE = 4096
+
+# How long the end of the program waits for somebody to read the last lines, in seconds.
+_LAST_WAIT = 1.0
+
+
+class LineWriter(Generic[_T]):
+    """Has a thread make lines and write them. Those for which there is no room are dropped.
+
+    How many were is said when there is room again. Not the `QueueListener` of the standard library:
+    it wakes its thread for each line, and its `stop` waits for a blocked write.
+
+    Args:
+      fd: The descriptor.
+      to_line: Makes a line, in the thread. It may not raise.
+    """
+
+    def __init__(self, fd: int, to_line: Callable[[_T], str]) -> None:
+        self._fd = fd
+        self._to_line = to_line
+        # Each of the numbers is changed on one side of the queue only, so that none needs a lock.
+        self._queue: deque[tuple[_T, int]] = deque()
+        self._size_in = self._size_out = 0
+        self._dropped = self._dropped_told = 0
+        self._wakeup = threading.Event()
+        self._closing = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"log to {fd}", daemon=True)
+        self._thread.start()
+
+    def put(self, item: _T, size: int) -> None:
+        """Have the line of `item` written. It may be called by one thread at a time.
+
+        Args:
+          item: What `to_line` takes.
+          size: How many characters it keeps in memory.
+        """
+        if self._size_in - self._size_out > _MAX_QUEUED:
+            self._dropped += 1
+            return
+        self._size_in += size
+        self._queue.append((item, size))
+        if len(self._queue) == 1:
+            self._wakeup.set()
+
+    def close(self) -> None:
+        """Write what is queued; what nobody takes within a second is lost."""
+        self._closing.set()
+        self._wakeup.set()
+        self._thread.join(_LAST_WAIT)
+        self._closed = True
+
+    def _run(self) -> None:
+        is_last = False
+        while self._queue or not is_last:
+            self._wakeup.wait()
+            self._wakeup.clear()
+            is_last = self._closing.wait(_PAUSE)
+            for piece in _pieces(self._take_lines()):
+                _write(self._fd, piece)
+                if self._closed:
+                    return  # the descriptor may be that of something else by now
+            if self._queue:
+                self._wakeup.set()
+
+    def _take_lines(self) -> Iterator[str]:
+        for _ in range(len(self._queue)):
+            item, size = self._queue.popleft()
+            self._size_out += size
+            yield self._to_line(item)
+        if dropped := self._dropped - self._dropped_told:
+            self._dropped_told += dropped
+            yield f"{dropped} lines of this log were dropped: nobody read it fast enough"
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
+    """The lines, joined as far as one write can take them in one piece."""
+    piece = b""
+    for line in lines:
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        if piece and len(piece) + len(data) > _WRITE_SIZE:
+            yield piece
+            piece = b""
+        piece += data
+    if piece:
+        yield piece
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:  # some other program has made it non-blocking
+            select.select((), (fd,), ())
+        except OSError:
+            return  # nobody is there to read it, or the disk is full: nobody could be told either
