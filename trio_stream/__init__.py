@@ -22,9 +22,11 @@
 #     _listing      _file_page    a folder and a file as pages
 #     _routing      path patterns -> handler
 #     _request      _response
-#     _response_base              how a response is sent, step by step
+#     _response_served            what the connection does with a response
+#     _response_sending           how it is sent, step by step
 #     _forms        _body_stream  _events  _file_response    further ways to read, to send
 #     _file_answer  what a client gets of a file
+#     _response_base              what it is at any moment, and how it ends
 #     _message      _outgoing     a body read whole; the bytes of a response
 #     _request_body
 #     _stream_transport           partial sends over any stream, by tasks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Self
 
 import trio
@@ -15,24 +15,23 @@ from ._events import EventStream, open_event_stream
 from ._file import HasFileno, StrPath, open_variants
 from ._file_answer import FileOptions
 from ._file_response import send_file
-from ._head import ResponseHead, trailer_fields
+from ._head import trailer_fields
 from ._outgoing import GONE, SENT, SendResult, WriteResult
-from ._response_base import ResponseBase
+from ._response_served import ServedResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from typing_extensions import Buffer
 
-    from ._request_head import RequestHead
     from ._stats import AbortReason
 
 
 logger = logging.getLogger("trio_stream")
 
 
-class Response(ResponseBase):
+class Response(ServedResponse):
     """One HTTP response, streamed.
 
     The head is collected first and leaves with the first bytes of the body, in one system call. The
@@ -459,82 +458,8 @@ class Response(ResponseBase):
         (uWebSockets: `onAborted`.)
         """
         _check_handler("on_aborted", handler)
-        if self._abort_reason is not None:
-            self._call_aborted_handler(handler)
-        elif not self._complete and handler not in self._aborted_handlers:
-            self._aborted_handlers.append(handler)
+        self._tell_aborted(handler)
         return self
-
-    # What streams, events and files need...
-
-    @property
-    def _request_head(self) -> RequestHead | None:
-        return self._protocol.request
-
-    def _replace_head(self, head: ResponseHead) -> None:
-        self._check_head_is_open("send_file")
-        self._head = head
-
-    def _start_stream(self, method: str) -> bool:
-        """Send the head of a body of unknown length; whether there will be a body."""
-        self._check_nobody_sends()
-        if self._abort_reason is None:
-            self._start_unknown_length(method)
-            self._flush()
-        return self._has_body
-
-    def _end_stream(self, total_size: int | None) -> None:
-        """End the body, if nobody is sending and all of it is there."""
-        if self._ended or self._is_over or self._sending:
-            return
-        if total_size is None:
-            total_size = self._total_size
-        if total_size is None:
-            self._end(b"")
-        else:
-            self._try_end(b"", total_size)
-
-    def _cut_stream(self) -> None:
-        """Have the body end with `end` only, and be incomplete if the handler returns instead."""
-        self._is_cut = True
-
-    @property
-    def _drops_body(self) -> bool:
-        """Whether all is done, and whatever the handler still sends of the body goes nowhere."""
-        return self._ended and not self._has_body
-
-    def _send_aside(self, data: bytes, *, if_flushed: bool = False) -> None:
-        """Send all of `data`, of a body of unknown length that has begun, now or later.
-
-        Args:
-          data: Nothing of it is lost.
-          if_flushed: Leave it, if anything else still waits for the client.
-        """
-        if if_flushed and not self._outgoing.is_flushed:
-            return
-        if data and self._has_body and not (self._ended or self._is_over):
-            self._plain_until = 0
-            self._outgoing.queue(data)
-            self._flush()
-
-    async def _wait_writable(self) -> None:
-        while self._outgoing.blocked and not self._is_over:
-            await self._park()
-
-    @contextmanager
-    def _cancelled_by_abort(self) -> Iterator[trio.CancelScope]:
-        """Cancel the block when the response is aborted, even with `cancel_on_abort=False`."""
-        with trio.CancelScope() as scope:
-
-            def cancel(_: Response) -> None:
-                scope.cancel()
-
-            self.on_aborted(cancel)
-            try:
-                yield scope
-            finally:
-                if cancel in self._aborted_handlers:
-                    self._aborted_handlers.remove(cancel)
 
 
 def _byte_view(data: Buffer) -> bytes | memoryview:
