@@ -511,11 +511,11 @@ async def test_what_went_before_the_connection_broke_is_counted(
     async with open_transports(Config()) as (tls, _):
         sent: list[int] = []
 
-        def send_some(data: memoryview) -> int:
+        def send_some(*pieces: bytes) -> int:
             if sent:
                 raise trio.BrokenResourceError
-            sent.append(len(data))
-            return len(data)
+            sent.append(sum(map(len, pieces)))
+            return sent[-1]
 
         monkeypatch.setattr(tls._below, "send_some", send_some)
         accepted = tls.send_some(bytes(300_000))
@@ -523,6 +523,67 @@ async def test_what_went_before_the_connection_broke_is_counted(
         for _ in range(2):
             with pytest.raises(trio.BrokenResourceError):
                 tls.send_some(b"x")
+
+
+RECORD = 5 + 16 * 1024 + 17  # its header, the content, its type and the tag (RFC 8446 section 5.2)
+
+
+async def test_a_client_that_keeps_up_gets_more_at_once_than_one_that_does_not(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_transports(Config()) as (tls, _):
+        sent: list[int] = []
+        room = 10_000_000
+
+        def send_some(*pieces: bytes) -> int:
+            nonlocal room
+            taken = min(sum(map(len, pieces)), room)
+            room -= taken
+            sent.append(taken)
+            return taken
+
+        def take_all() -> list[int]:
+            taken = sent.copy()
+            sent.clear()
+            return taken
+
+        monkeypatch.setattr(tls._below, "send_some", send_some)
+        tls._flush()  # what is left of the handshake
+        sent.clear()
+        assert tls.send_some(bytes(64 * 1024)) == 64 * 1024
+        assert take_all() == [2 * RECORD, 2 * RECORD]  # nothing is known of it yet
+        assert tls.send_some(bytes(256 * 1024)) == 256 * 1024
+        assert take_all() == [8 * RECORD, 8 * RECORD]
+        room = 100_000
+        assert tls.send_some(bytes(256 * 1024)) == 128 * 1024  # all that is encrypted
+        assert take_all() == [100_000]
+        room = 8 * RECORD - 100_000
+        assert tls.send_some(bytes(64 * 1024)) == 32 * 1024
+        assert take_all() == [8 * RECORD - 100_000, 0]
+        room = 10_000_000
+        assert tls.send_some(bytes(64 * 1024)) == 64 * 1024
+        assert take_all() == [2 * RECORD, 2 * RECORD, 2 * RECORD]
+        assert tls.send_some(bytes(64 * 1024)) == 64 * 1024
+        assert take_all() == [4 * RECORD]
+
+
+async def test_small_pieces_share_records(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_transports(Config()) as (tls, _):
+        sent: list[int] = []
+
+        def send_some(*pieces: bytes) -> int:
+            sent.append(sum(map(len, pieces)))
+            return sent[-1]
+
+        monkeypatch.setattr(tls._below, "send_some", send_some)
+        tls._flush()  # what is left of the handshake
+        sent.clear()
+        assert tls.send_some(*(bytes(1024) for _ in range(32))) == 32 * 1024
+        assert sent == [2 * RECORD]
+        assert tls.send_some(b"head", bytes(16 * 1024 + 1)) == 16 * 1024 + 5
+        assert sent[1:] == [RECORD + 5 + 5 + 17]
 
 
 async def test_user_is_told_again_when_asked_but_not_at_once(autojump_clock: MockClock) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from ._file import FilePart
+from ._transport import after
 
 if TYPE_CHECKING:
     from ._stats import Stats
@@ -133,7 +134,7 @@ class Outgoing:
         elif self._unsent:
             size = sum(map(len, self._unsent))
             accepted = self._transport.send_some(*self._unsent, data)
-            self._unsent = _after(accepted, self._unsent)
+            self._unsent = after(accepted, self._unsent)
             accepted = max(accepted - size, 0)
         else:
             accepted = self._transport.send_some(data)
@@ -184,7 +185,7 @@ class Outgoing:
             pieces = (b"%x\r\n" % size, *pieces, b"\r\n")
             size += len(pieces[0]) + 2
         taken = self._transport.send_some(*pieces)
-        rest = () if taken == size else _after(taken, pieces)
+        rest = () if taken == size else after(taken, pieces)
         self.blocked = bool(rest)
         if not self._is_chunked:
             self._stats.body_bytes_sent += taken
@@ -244,7 +245,7 @@ class Outgoing:
             return
         if pieces := (*self._unsent, self._tail) if self._tail else self._unsent:
             self._tail = b""
-            self._unsent = _after(self._transport.send_some(*pieces), pieces)
+            self._unsent = after(self._transport.send_some(*pieces), pieces)
             self.blocked = bool(self._unsent)
 
     # Chunked (RFC 9112 section 7.1)...
@@ -278,17 +279,8 @@ class Outgoing:
             if taken == len(head) + len(frame) + 2:  # as nearly always
                 return True
         if taken <= sum(map(len, unsent)):
-            self._unsent = _after(taken, unsent)
+            self._unsent = after(taken, unsent)
             return False
-        rest = _after(taken, pieces)
+        rest = after(taken, pieces)
         self._unsent = rest if is_lent or not rest else (b"".join(rest),)
         return True
-
-
-def _after(taken: int, pieces: tuple[Bytes, ...]) -> tuple[Bytes, ...]:
-    """What is left of `pieces` without the first `taken` bytes."""
-    for index, piece in enumerate(pieces):
-        if taken < len(piece):
-            return (memoryview(piece)[taken:], *pieces[index + 1 :])
-        taken -= len(piece)
-    return ()

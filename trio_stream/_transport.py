@@ -225,3 +225,12 @@ class Transport(ABC):
         self._stop_timer()
         if self.user is not None:
             self.user._transport_lost(reason)
+
+
+def after(taken: int, pieces: tuple[Bytes, ...]) -> tuple[Bytes, ...]:
+    """What is left of `pieces` without the first `taken` bytes, not copied."""
+    for index, piece in enumerate(pieces):
+        if taken < len(piece):
+            return (memoryview(piece)[taken:], *pieces[index + 1 :])
+        taken -= len(piece)
+    return ()
