@@ -59,7 +59,7 @@ TINY: tuple[Scenario, ...] = (
     Files(total=MIB, turns=1),
     SmallFiles(count=80),
     SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),
-    Storm(clients=20, seconds=0.3, patience=0.3),
+    Storm(clients=20, seconds=0.3, patience=0.1),
     ColdFile(size=MIB, turns=1, quiet=0.05),
 )
 FILES = (4096, MIB // 64, MIB, 8 * MIB)

@@ -177,7 +177,15 @@ async def test_a_lifespan_that_fails_is_tried_a_few_times(app: Path) -> None:
         "from trio_stream import App\napp = App()\n"
         "@app.lifespan\ndef connect():\n    raise ConnectionRefusedError('no database')"
     )
-    async with run_python(*options(app, "--workers", "2")) as program:
+    # With a shorter back-off, whose length test_workers checks on a clock that jumps.
+    code = (
+        "import sys\n"
+        "from trio_stream import _workers\n"
+        "from trio_stream.__main__ import main\n"
+        "_workers._FIRST_DELAY = 0.01\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    async with run_python("-c", code, *options(app, "--workers", "2")[2:]) as program:
         status, errors = await program.wait()
     assert status == 1
     assert errors.count("ConnectionRefusedError: no database") == 3

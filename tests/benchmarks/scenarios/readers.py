@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +17,7 @@ from tests.benchmarks.probe import Delays, Probe
 from tests.benchmarks.servers.chunk import make_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from multiprocessing.connection import Connection
 
     from tests.benchmarks.model import Figures, Start
@@ -79,18 +79,19 @@ class Readers(Scenario):
 
     def measure(self, start: Start) -> Mapping[str, Figures]:
         rows = {}
-        for clients in (self.clients // 4, self.clients):
-            with start() as server:
-                rows[_row(clients)] = self._measure(server, clients)
+        with _readers(self) as readers:
+            for clients in (self.clients // 4, self.clients):
+                with start() as server:
+                    rows[_row(clients)] = self._measure(server, readers, clients)
         return rows
 
-    def _measure(self, server: ServerProcess, clients: int) -> Figures:
-        with _readers(server.port, 1, self) as readers:
+    def _measure(self, server: ServerProcess, readers: Connection, clients: int) -> Figures:
+        with _reading(readers, server.port, 1):
             readers.recv()  # it pays for what Python loads and allocates once
             readers.recv()
         server.settle()
         rss, cpu = server.rss_kib(), server.cpu_seconds()
-        with _readers(server.port, clients, self) as readers:
+        with _reading(readers, server.port, clients):
             readers.recv()
             samples = [server.rss_kib()]
 
@@ -122,11 +123,11 @@ def _row(clients: int) -> str:
 
 
 @contextmanager
-def _readers(port: int, clients: int, scenario: Readers) -> Iterator[Connection]:
-    """Have so many read in another process, which says when they have begun and what came."""
+def _readers(scenario: Readers) -> Iterator[Connection]:
+    """A process for `_reading`: one for all, as it takes longer to start than to read."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_read_slowly, args=(port, clients, scenario, theirs))
+    process = spawn.Process(target=_read_as_told, args=(scenario, theirs))
     process.start()
     theirs.close()
     try:
@@ -137,9 +138,27 @@ def _readers(port: int, clients: int, scenario: Readers) -> Iterator[Connection]
         ours.close()
 
 
-def _read_slowly(port: int, clients: int, scenario: Readers, report: Connection) -> None:
+@contextmanager
+def _reading(readers: Connection, port: int, clients: int) -> Iterator[None]:
+    """Have so many read, which say when they have begun and what came, and leave with the block."""
+    readers.send((port, clients))
+    yield
+    readers.send("leave")
+
+
+def _read_as_told(scenario: Readers, orders: Connection) -> None:
     os.nice(10)  # the probe has the same core
-    readers = [_Reader(port, scenario.total) for _ in range(clients)]
+    while True:
+        port, clients = orders.recv()
+        with ExitStack() as stack:
+            readers = [_Reader(port, scenario.total) for _ in range(clients)]
+            for reader in readers:
+                stack.callback(reader.close)
+            _read_slowly(readers, scenario, orders)
+            orders.recv()
+
+
+def _read_slowly(readers: Sequence[_Reader], scenario: Readers, report: Connection) -> None:
     for reader in readers:
         reader.ask()
     for reader in readers:
@@ -148,7 +167,7 @@ def _read_slowly(port: int, clients: int, scenario: Readers, report: Connection)
     begin = time.monotonic()
     for bite in range(scenario.bites):
         for number, reader in enumerate(readers):
-            due = begin + (bite + number / clients) / scenario.bites * scenario.seconds
+            due = begin + (bite + number / len(readers)) / scenario.bites * scenario.seconds
             if (early := due - time.monotonic()) > 0.001:
                 time.sleep(early)
             reader.read_up_to(scenario.total * (bite + 1) // scenario.bites)
@@ -177,6 +196,9 @@ class _Reader:
         self._received = 0
         # What comes from any place within the chunk on.
         self._expected = make_chunk(_CHUNK_SIZE) * 2
+
+    def close(self) -> None:
+        self._sock.close()
 
     def ask(self) -> None:
         self._sock.sendall(request(f"/stream/{_CHUNK_SIZE}/{self._total}"))
