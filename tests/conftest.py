@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import os
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,20 @@ def pytest_collection_finish() -> None:
     """Leave out what lives as long as the session when garbage is collected, as many tests do."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bytecode_of_programs() -> Iterator[None]:
+    """Has the programs that tests start compile a module once, not each of them again.
+
+    Where Python must not write bytecode beside the modules, as in many containers, they share what
+    is removed at the end.
+    """
+    with TemporaryDirectory(prefix="bytecode-") as folder, pytest.MonkeyPatch.context() as patch:
+        if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+            patch.delenv("PYTHONDONTWRITEBYTECODE")
+            patch.setenv("PYTHONPYCACHEPREFIX", folder)
+        yield
 
 
 @pytest.fixture(params=KINDS)
