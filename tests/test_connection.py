@@ -251,6 +251,16 @@ async def test_connect_is_answered_without_a_body_and_closed(kind: Kind) -> None
         assert received.endswith(b"\r\n\r\n")
 
 
+async def test_connect_of_an_app_without_tunnels_is_refused(kind: Kind) -> None:
+    async with open_peer(app_that_echoes_the_path(), kind) as peer:
+        await peer.send_all(
+            get("example.org:443", method="CONNECT") + get("/next", "Connection: close")
+        )
+        received = without_date(await peer.receive_until_eof())
+        assert received.startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+        assert received.endswith(b"Not Implemented\n" + answer("/next", "Connection: close"))
+
+
 async def test_upgrade_that_nobody_speaks_is_ignored(kind: Kind) -> None:
     async with open_peer(app_that_echoes_the_path(), kind) as peer:
         await peer.send_all(

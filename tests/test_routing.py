@@ -67,6 +67,7 @@ def find(router: Router, method: str, path: str) -> Found:
 
 
 NOT_FOUND: Found = ("404 ", {})
+NO_TUNNELS: Found = ("501 ", {})
 
 
 def not_allowed(allow: str) -> Found:
@@ -274,7 +275,12 @@ def test_parameters_that_were_taken_back_are_not_seen() -> None:
         (["CONNECT /:to"], "CONNECT", "[::1]:443", ("CONNECT /:to", {"to": "[::1]:443"})),
         (["CONNECT /h:443"], "CONNECT", "h:443", ("CONNECT /h:443", {})),
         (["CONNECT /h:443"], "CONNECT", "h:80", NOT_FOUND),
-        (["GET /:to"], "CONNECT", "h:443", not_allowed("GET, HEAD, OPTIONS")),
+        # No other route can promise a tunnel to it.
+        ([], "CONNECT", "h:443", NO_TUNNELS),
+        (["GET /:to"], "CONNECT", "h:443", NO_TUNNELS),
+        (["* /*"], "CONNECT", "h:443", NO_TUNNELS),
+        (["CONNECT /h:443", "* /*"], "CONNECT", "h:443", ("CONNECT /h:443", {})),
+        (["CONNECT /h:443", "GET /:to", "* /*"], "CONNECT", "h:80", NOT_FOUND),
     ],
 )
 def test_methods(routes: list[str], method: str, path: str, found: Found) -> None:
@@ -438,7 +444,10 @@ async def test_each_method_registers_for_itself(method: str, *, decorate: bool) 
             target = "connect:1" if other == "CONNECT" else f"/{other.lower()}"
             response = await client.request(other, target)
             await response.read()
-    also = {"GET": ("GET", "HEAD"), "any": METHODS}.get(method, (method,))
+    also = {
+        "GET": ("GET", "HEAD"),
+        "any": tuple(other for other in METHODS if other != "CONNECT"),
+    }.get(method, (method,))
     assert served == [(other, other.lower()) for other in also]
 
 

@@ -161,7 +161,8 @@ class App:
     ) -> Callable[[_H], _H]:
         """Serve CONNECT requests for `path`, as a decorator or with `handler` directly.
 
-        What they have for a path is one segment, the authority (RFC 9112 section 3.2.3).
+        What they have for a path is one segment, the authority (RFC 9112 section 3.2.3). No other
+        route answers them, so an app without such a route answers 501.
         """
         return self._route("CONNECT", path, handler, cancel_on_abort)
 
@@ -182,7 +183,10 @@ class App:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve requests of every method that has no route of its own for `path`."""
+        """Serve requests of every method that has no route of its own for `path`.
+
+        Except CONNECT, which asks for a tunnel and not for a path; it is for `connect` alone.
+        """
         return self._route(ANY, path, handler, cancel_on_abort)
 
     def static(

@@ -97,7 +97,7 @@ class Router:
     def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
         """The route that answers, and its parameters, percent-decoded.
 
-        There always is one: built-in routes answer OPTIONS, 404 and 405.
+        There always is one: built-in routes answer OPTIONS, 404, 405 and 501.
         """
         if (literal := self._literals.get((method, raw_path))) is not None:
             return literal, {}
@@ -109,10 +109,13 @@ class Router:
         known: set[str] = set()
         for routes, values in _matches(self._root, segments, 0, ()):
             route = routes.get(method) or (routes.get("GET") if method == "HEAD" else None)
-            route = route or routes.get(ANY)
+            if route is None and method != "CONNECT":  # a 2xx would promise a tunnel
+                route = routes.get(ANY)
             if route is not None:
                 return route, dict(zip(route.names, values, strict=True))
             known.update(routes)
+        if method == "CONNECT":
+            return (_NOT_FOUND if method in self._methods else _NOT_IMPLEMENTED), {}
         return (_other_methods(method, known) if known else _NOT_FOUND), {}
 
 
@@ -138,11 +141,12 @@ def answer_status(res: Response, status: int) -> None:
     res.end(f"{HTTPStatus(status).phrase}\n")
 
 
-def _not_found(res: Response, _: Request) -> None:
-    answer_status(res, 404)
+def _refusal(status: int) -> Route:
+    return Route(lambda res, _: answer_status(res, status), (), cancel_on_abort=True)
 
 
-_NOT_FOUND = Route(_not_found, (), cancel_on_abort=True)
+_NOT_FOUND = _refusal(404)
+_NOT_IMPLEMENTED = _refusal(501)
 
 
 def _other_methods(method: str, known: set[str]) -> Route:
