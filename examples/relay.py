@@ -51,10 +51,11 @@ async def relay(res: Response, req: Request) -> None:
     if length is not None:
         fields.append(("Content-Length", length))
     fields.append(("Via", "1.1 trio_stream"))
+    query = "".join(req.target.partition("?")[1:])  # the target itself may name another host
     async with httpx.AsyncClient(timeout=NOBODY_WAITS_LONGER, trust_env=False) as client:
         request = client.build_request(
             req.method,
-            f"{UPSTREAM}{req.target}",
+            f"{UPSTREAM}{req.raw_path}{query}",
             headers=fields,
             content=pieces(req) if has_body else None,
         )

@@ -258,6 +258,31 @@ async def test_relay_relays() -> None:
             assert response.status_code == 502
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "status", "relayed"),
+    [
+        ("GET", "http://other:1/tell?a=b?c", 201, "/tell?a=b?c"),
+        ("GET", "http://other/?", 404, ""),
+        ("GET", "//other/tell", 404, ""),
+        ("GET", "/tell?http://other/", 201, "/tell?http://other/"),
+        ("CONNECT", ".other:1", 501, ""),
+    ],
+)
+@quiet_httpx
+async def test_relay_asks_no_other_server(
+    method: str, target: str, status: int, relayed: str
+) -> None:
+    relay = run_example("relay")
+    async with serving(make_upstream([0], []), relay["app"]) as [upstream, server]:
+        relay["relay"].__globals__["UPSTREAM"] = f"http://127.0.0.1:{upstream.port}"
+        async with await connect(server.port) as client:
+            await client.send_all(get(target, "Connection: close", method=method))
+            received = b"".join([data async for data in client])
+    assert received.startswith(f"HTTP/1.1 {status} ".encode())
+    assert f'["{method}", "{relayed}", '.encode() in received or status != 201
+    assert upstream.stats.requests == (status != 501)
+
+
 @quiet_httpx
 async def test_relay_holds_back_and_cancels_the_other_server() -> None:
     sent = [0]
