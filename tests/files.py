@@ -50,7 +50,7 @@ def ask(
     """What answers a request, without any connection."""
     raw = [(b"Host", b"x")]
     raw += [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-    request = RequestHead(method.encode("ascii"), b"/", b"1.1", Fields(b"", raw))
+    request = RequestHead(method.encode("ascii"), b"/", b"1.1", Fields(b"", lambda: raw))
     open_variant = file if callable(file) else open_variants(file)
     answer = answer_file(open_variant, options or FileOptions(), request, status)
     with answer.file:

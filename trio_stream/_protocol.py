@@ -37,7 +37,8 @@ class Protocol:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._guard = HeadGuard(config)
-        self._known_fields: Fields | None = None
+        self._known_fields: Fields | None = None  # what came twice in a row
+        self._last_fields = b""
         self._received = b""
         self._has_ended = False
         self._client_has_closed = False
@@ -90,8 +91,16 @@ class Protocol:
             request, self._config
         )
         self._body_has_begun = bool(self._received)
-        if request.fields.are_worth_remembering:
-            self._known_fields = request.fields
+        self._remember(request.fields)
+
+    def _remember(self, fields: Fields) -> None:
+        # Of what comes once, nothing but the bytes is kept beyond its request: to keep objects for
+        # so long costs a twentieth of a small request, as they leave the caches and meet the
+        # garbage collector.
+        if fields is not self._known_fields and fields.are_worth_remembering:
+            if fields.raw == self._last_fields:
+                self._known_fields = fields
+            self._last_fields = fields.raw
 
     @property
     def head_has_begun(self) -> bool:

@@ -103,4 +103,4 @@ def _choose_body(
 
 def _with_host(fields: Fields, authority: bytes) -> Fields:
     others = [item for item in fields.items if item[0].lower() != b"host"]
-    return Fields(b"", [(b"Host", authority), *others])
+    return Fields(b"", lambda: [(b"Host", authority), *others])
