@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.process import ServerProcess
 
 _BROWSER = ", browser"
-_VARIED = ", browser, fields that differ"
+_VARIED = ", browser, varied"
 _CONNECTIONS = {"1 connection": 1, "64 connections": 64}
 
 
