@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import Future
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from http.client import HTTPConnection
 from math import isfinite
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,9 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmarks read /proc", allow_module_level=True)
 
+from tests.benchmarks import probe
 from tests.benchmarks.__main__ import main
+from tests.benchmarks.client import connect
 from tests.benchmarks.disk import content, provided
 from tests.benchmarks.process import Cores, running
 from tests.benchmarks.report import as_json, table
@@ -40,6 +44,8 @@ from tests.benchmarks.servers import SERVERS
 from tests.benchmarks.servers.chunk import make_chunk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.benchmarks.model import Scenario, Server
 
 MIB = 1 << 20
@@ -80,6 +86,22 @@ def test_own_server_runs_all_scenarios_that_it_offers(server: Server) -> None:
                 assert all(isfinite(v) for figures in rows.values() for v in figures.values())
                 assert all(target.figure in rows[target.row] for target in scenario.targets)
     assert server.offers <= {scenario.name for scenario in TINY}
+
+
+def test_a_probe_measures_something_beside_what_is_over_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def submit(work: Callable[[], None]) -> Future[None]:
+        work()
+        future = Future[None]()
+        future.set_result(None)
+        return future
+
+    executor = nullcontext(SimpleNamespace(submit=submit))
+    monkeypatch.setattr(probe, "ThreadPoolExecutor", lambda _: executor)
+    (server,) = (it for it in OWN if it.name == "bare epoll")
+    with running(server, Cores.of_this_process().server) as process, connect(process.port) as sock:
+        assert len(probe.Probe(sock).delays_beside(lambda: None)) == 1
 
 
 def test_tls_starts_the_server_with_a_certificate_and_without() -> None:

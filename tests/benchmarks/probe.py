@@ -27,12 +27,12 @@ class Probe:
         sink(sock, len(self._buffer) - len(head), self._buffer)
 
     def delays_beside(self, work: Callable[[], None]) -> list[float]:
-        """The milliseconds that each took, while something else is done in a thread."""
-        delays = []
+        """The milliseconds that each took, at least one, while work is done in a thread."""
+        delays: list[float] = []
         with ThreadPoolExecutor(1) as executor:
             future = executor.submit(work)
             due = time.perf_counter()
-            while not future.done():
+            while not (future.done() and delays):
                 if (early := due - time.perf_counter()) > 0:
                     time.sleep(early)
                     due = time.perf_counter()  # sleeping too long is not the server's fault
