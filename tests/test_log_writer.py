@@ -84,6 +84,18 @@ async def test_others_may_see_records_of_responses_as_well(
     assert [vars(record)["target"] for record in caplog.records] == ["/first", "/second"]
 
 
+async def test_a_record_of_something_else_does_not_end_the_log(
+    pipe: tuple[FileIO, FileIO],
+    capsys: pytest.CaptureFixture[str],
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    handler = AccessLogHandler(pipe[1].fileno(), combined_line)
+    handler.handle(record("no response"))
+    assert "KeyError" in capsys.readouterr().err
+    await answered(handler, "/first", "/second")
+    assert re.fullmatch(FIRST + SECOND, read_to_end(*pipe))
+
+
 @pytest.mark.parametrize("of_logger", [True, False])
 async def test_filters_are_obeyed(
     pipe: tuple[FileIO, FileIO], of_logger: bool, autojump_clock: trio.testing.MockClock

@@ -77,9 +77,9 @@ def _logging(
 class BackgroundHandler(logging.Handler):
     """Has a thread write the lines to a descriptor, as `LineWriter` does."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, to_line: Callable[[Any], str] = str) -> None:
         super().__init__()
-        self._writer = LineWriter(fd, str)
+        self._writer = LineWriter(fd, to_line)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the line for `record`."""
@@ -96,27 +96,23 @@ class BackgroundHandler(logging.Handler):
         self._writer.close()
 
 
-class AccessLogHandler(OutcomeHandler):
-    """Has a thread make the lines of an access log, and write them to a descriptor, too."""
+class AccessLogHandler(BackgroundHandler, OutcomeHandler):
+    """Has the thread make the lines of an access log as well.
+
+    If there are other handlers or filters, outcomes come as records, like anything else.
+    """
 
     def __init__(self, fd: int, make_line: Callable[[float, Mapping[str, Any]], str]) -> None:
-        super().__init__()
+        super().__init__(fd, self._line)
         self._make_line = make_line
-        self._writer = LineWriter(fd, self._line)
 
-    def _line(self, item: Outcome | logging.LogRecord) -> str:
-        facts = item.facts() if isinstance(item, Outcome) else vars(item)
-        return self._make_line(item.created, facts)
+    def _line(self, item: Outcome | str) -> str:
+        return item if isinstance(item, str) else self._make_line(item.created, item.facts())
 
     def take(self, outcome: Outcome) -> None:
         """Queue the outcome."""
         self._writer.put(outcome, outcome.size)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Queue `record`, as which an outcome comes if there are other handlers or filters."""
-        self._writer.put(record, len(str(record.args)))
-
-    def close(self) -> None:
-        """Write what is queued; what nobody takes within a second is lost."""
-        super().close()
-        self._writer.close()
+    def format(self, record: logging.LogRecord) -> str:
+        """The line for a record of an outcome."""
+        return self._make_line(record.created, vars(record))

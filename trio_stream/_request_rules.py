@@ -26,9 +26,9 @@ class CheckedRequest(NamedTuple):
     """
 
     head: RequestHead
-    body: LengthDecoder | ChunkedDecoder | None = None
-    is_last: bool = False
-    awaits_continue: bool = False
+    body: LengthDecoder | ChunkedDecoder | None
+    is_last: bool
+    awaits_continue: bool
 
 
 def check_request(request: RequestHead, config: Config) -> CheckedRequest:
