@@ -14,7 +14,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -38,15 +38,14 @@ from trio_stream import AbortReason, App, Config, Request, Response
 from trio_stream._file import FilePart, OpenFile, open_file, open_variants
 from trio_stream._file_answer import FileOptions
 from trio_stream._file_response import _READ_SIZE as READ_SIZE
-from trio_stream._file_response import PacedPart, send_file
+from trio_stream._file_response import send_file
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.harness import Kind, Peer
     from trio_stream._file import OpenVariant
-    from trio_stream._transport import Transport
 
 # Over the part that is sent at a time (with what is read before it), and not in whole pages.
 SIZE = 2 * 1024 * 1024 + 150_005
@@ -1034,7 +1033,7 @@ async def test_file_in_memory(kind: Kind) -> None:
                 assert await peer.receive_until_eof() == body(0, SIZE)
 
 
-@pytest.mark.parametrize("first", [1, 2, 5])
+@pytest.mark.parametrize("first", [1, 2])
 async def test_where_the_kernel_knows_no_way_it_is_read(
     first: int, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1185,52 +1184,6 @@ async def test_part_is_the_length_of_its_bytes(large: Path) -> None:
 
 
 # The turns of others...
-
-
-class Arrivals:
-    """What a transport tells of arrivals: each at the first look after so many bytes were sent."""
-
-    def __init__(self, offsets: Sequence[int]) -> None:
-        self._offsets = list(offsets)
-        self.sent = 0
-
-    def has_arrivals(self) -> bool:
-        arrived = [offset for offset in self._offsets if offset <= self.sent]
-        self._offsets = self._offsets[len(arrived) :]
-        return bool(arrived)
-
-
-@pytest.mark.parametrize(
-    ("arrivals", "turns"),
-    [
-        # The first look can't tell whether it was quiet before.
-        ([], [50, 850, 1650]),
-        # At the next look, and once more: this may run before whoever is to receive it.
-        ([300], [50, 300, 350, 1150, 1950]),
-        ([301, 349], [50, 350, 400, 1200]),
-        ([0, 50, 100, 150, 200], [50, 100, 150, 200, 250, 1050, 1850]),
-    ],
-)
-async def test_turn_is_over_when_something_arrives(
-    large: Path, monkeypatch: pytest.MonkeyPatch, arrivals: list[int], turns: list[int]
-) -> None:
-    monkeypatch.setattr(FilePart, "cached_size", FilePart.__len__)
-    transport = Arrivals(arrivals)
-    taken: list[int] = []
-
-    class Turns(trio.abc.Instrument):
-        def before_task_step(self, task: trio.lowlevel.Task) -> None:
-            if task is this_task:
-                taken.append(transport.sent)
-
-    this_task = trio.lowlevel.current_task()
-    trio.lowlevel.add_instrument(instrument := Turns())
-    with open_file(large) as file:
-        paced = PacedPart(FilePart(file, 0, 2000), cast("Transport", transport), 100)
-        while transport.sent < len(paced):
-            transport.sent += len(await paced.next(transport.sent))
-    trio.lowlevel.remove_instrument(instrument)
-    assert taken == turns
 
 
 async def test_small_request_beside_a_download_is_answered_in_between(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@
 #     _response_base              what it is at any moment, and how it ends
 #     _message      _outgoing     a body read whole; the bytes of a response
 #     _request_body
+#     _turn         how long a response sends before others run
 #     _stream_transport           partial sends over any stream, by tasks
 #     _tls          _socket_transport           TLS over a transport; sends by system calls
 #     _protocol     _transport    h11, without I/O; partial sends, without HTTP

@@ -13,6 +13,7 @@ from ._file import FilePart, FileTooShortError
 from ._file_answer import answer_file
 from ._outgoing import SENT, SendResult
 from ._stats import AbortReason
+from ._turn import Turn
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     from ._head import ResponseHead
     from ._request_head import RequestHead
     from ._transport import Transport
-
-# A file's turn is over when something has come in for the server, which is looked for so many
-# times in a budget; else after so many budgets. What is not copied is cheap, but each turn of
-# others gives a client that is alone the time to run dry and fall asleep, and waking it is dear:
-# one every 2 MiB costs 17 % more. Without looking, a small request beside a file takes 2 to 14 ms,
-# and not 0.5.
-_LOOKS = 2
-_LONGEST_TURN = 8
 
 # How much is read from the disk at once.
 _WARM_SIZE = 1024 * 1024
@@ -102,12 +95,9 @@ class PacedPart:
 
     def __init__(self, part: FilePart, transport: Transport, send_budget: int) -> None:
         self._part = part
-        self._transport = transport
-        self._step = max(send_budget // _LOOKS, 1)
-        self._longest_turn = _LONGEST_TURN * send_budget
-        self._turn_began_at = 0
+        self._step = send_budget
+        self._turn = Turn(transport, send_budget)
         self._look_at = self._step
-        self._is_quiet = False
 
     def __len__(self) -> int:
         return len(self._part)
@@ -122,11 +112,7 @@ class PacedPart:
         """
         if sent >= self._look_at:
             self._look_at = sent + self._step
-            is_long = sent - self._turn_began_at >= self._longest_turn
-            was_quiet, self._is_quiet = self._is_quiet, not self._transport.has_arrivals()
-            # Twice, as after the first time this may run before whoever is to receive it.
-            if is_long or not (was_quiet and self._is_quiet):
-                self._turn_began_at = sent
+            if self._turn.is_over(sent):
                 await trio.lowlevel.checkpoint()
         # The cache may be needed for something else as soon as others run.
         part = self._part.after(sent).first(self._look_at - sent)

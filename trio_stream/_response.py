@@ -248,7 +248,7 @@ class Response(ServedResponse):
         in one system call, and at the latest when the handler waits for anything else.
 
         A checkpoint: it always checks for cancellation, yields when it parks, and at the latest
-        after its share of `Config.send_budget` without parking, or if `data` is empty. When it is
+        after what `Config.send_budget` gives it without parking, or if `data` is empty. When it is
         cancelled while it is parked, `get_write_offset()` says exactly how much was accepted, and
         the connection will not be used for another request.
 
@@ -270,7 +270,7 @@ class Response(ServedResponse):
         start = self._outgoing.offset
         # Like the chunks before it, and not the last one?
         is_plain = start < start + len(view) < self._plain_until and total_size == self._total_size
-        if is_plain and start < self._yield_at:
+        if is_plain and (start < self._yield_at or self._turn_goes_on()):
             # Nearly all chunks go this way, which saves a third of what is not the system call.
             await checkpoint_if_cancelled()
             if self._corks(view):

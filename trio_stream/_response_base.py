@@ -9,6 +9,7 @@ import trio
 
 from ._head import ResponseHead
 from ._outgoing import Outgoing
+from ._turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,7 @@ class ResponseBase:
         # Up to this offset, nothing is left to check before sending a chunk.
         self._plain_until: float = 0
         self._yield_at = 0  # the offset at which `send_chunk` lets other tasks run
+        self._turn: Turn | None = None
         self._begin_uncorked()
         self._begin_turn()
         self._wakeup: trio.Event | None = None
@@ -108,6 +110,17 @@ class ResponseBase:
 
     def _begin_turn(self) -> None:
         self._yield_at = self._outgoing.offset + self._turn_size
+
+    def _turn_goes_on(self) -> bool:
+        """Whether nobody else needs one, as far as is known."""
+        if self._stats.active_responses > 1:
+            return False
+        if self._turn is None:
+            self._turn = Turn(self._transport, self._send_budget)
+        if self._turn.is_over(self._outgoing.offset):
+            return False
+        self._begin_turn()
+        return True
 
     def _begin_uncorked(self) -> None:
         """Send chunks as they come, until so many went on that corking them will be worth it."""

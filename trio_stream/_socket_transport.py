@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from ._readiness import ReadinessWatcher
     from ._stalls import StallWatch
 
-# Larger steps cost more, up to half as much again for all at once, as what is sent leaves the cache
-# of the processor before it is received.
-_SENDFILE_SIZE = 512 * 1024
-
 # The kernel may keep so much more of a file unsent: what it keeps are the pages of its cache, and
 # no copies. With 64 clients that halves the CPU time, as there are fewer wake-ups.
 _FILE_LOWAT = 32
@@ -109,28 +105,17 @@ class SocketTransport(Transport):
         return accepted
 
     def send_file(self, part: FilePart) -> int:
-        start, stop, fd, file_fd = part.start, part.stop, self._fd, part.file.fd
-        position = start
-        # Whatever stops it after a part was sent will stop the next call at once.
         try:
-            while position < stop:
-                step = min(_SENDFILE_SIZE, stop - position)
-                if not (sent := os.sendfile(fd, file_fd, position, step)):
-                    break
-                position += sent
+            accepted = os.sendfile(self._fd, part.file.fd, part.start, len(part))
         except BlockingIOError:
-            if position == start:
-                self._time_send(0, stop - start)
-                return 0
+            self._time_send(0, len(part))
+            return 0
         except (ConnectionError, TimeoutError) as exc:
-            if position == start:
-                raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
+            raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
         except OSError as exc:  # of which side? Reading and sending will tell.
-            if position == start:
-                raise io.UnsupportedOperation(f"sendfile failed: {exc}") from exc
-        if position == start:
+            raise io.UnsupportedOperation(f"sendfile failed: {exc}") from exc
+        if not accepted:
             raise FileTooShortError(part)
-        accepted = position - start
         if self._is_timed:
             self._time_send(accepted, accepted)
         return accepted

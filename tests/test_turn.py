@@ -1,0 +1,156 @@
+"""How long a response sends before others run."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import trio
+
+from tests.clients import until
+from tests.harness import connect, get, start_server
+from trio_stream import App, Config
+from trio_stream._socket_transport import SocketTransport
+from trio_stream._transport import Transport
+from trio_stream._turn import Turn
+from trio_stream.testing import open_client
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio_stream import Request, Response
+
+TIMEOUT = 20  # a guard against hanging, no expectation
+
+
+class Arrivals:
+    """What a transport tells of arrivals: each at the first look at or after its offset."""
+
+    def __init__(self, offsets: Sequence[int]) -> None:
+        self._offsets = list(offsets)
+        self.sent = 0
+
+    def has_arrivals(self) -> bool:
+        arrived = [offset for offset in self._offsets if offset <= self.sent]
+        self._offsets = self._offsets[len(arrived) :]
+        return bool(arrived)
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "ends"),
+    [
+        # The first look can't tell whether it was quiet before.
+        ([], [50, 450, 850]),
+        # At the next look, and once more: this may run before whoever is to receive it.
+        ([200], [50, 200, 250, 650]),
+        ([201, 249], [50, 250, 300, 700]),
+        ([0, 50, 100, 150], [50, 100, 150, 200, 600, 1000]),
+    ],
+)
+def test_turn_is_over_when_something_arrives(arrivals: list[int], ends: list[int]) -> None:
+    transport = Arrivals(arrivals)
+    turn = Turn(cast("Transport", transport), 50)
+    over = []
+    for transport.sent in range(50, 1001, 50):
+        if turn.is_over(transport.sent):
+            over.append(transport.sent)
+    assert over == ends
+
+
+class Steps(trio.abc.Instrument):
+    """How often a task ran."""
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self.count = 0
+        self._task = task
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task is self._task
+
+
+async def offsets_of_turns(res: Response, size: int, total: int, *, is_known: bool) -> list[int]:
+    """Send `total` bytes in chunks, and tell before which of them others have run."""
+    steps = Steps(trio.lowlevel.current_task())
+    trio.lowlevel.add_instrument(steps)
+    offsets = []
+    for start in range(0, total, size):
+        before = steps.count
+        await res.send_chunk(bytes(size), total if is_known else None)
+        if steps.count > before:
+            offsets.append(start)
+    trio.lowlevel.remove_instrument(steps)
+    return offsets
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("has_arrivals", [True, False])
+async def test_chunks_of_one_that_is_alone(
+    monkeypatch: pytest.MonkeyPatch, has_arrivals: bool, is_known: bool
+) -> None:
+    monkeypatch.setattr(Transport, "has_arrivals", lambda _: has_arrivals)
+    app = App(config=Config(send_budget=1000))
+    offsets = []
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        offsets.extend(await offsets_of_turns(res, 300, 18_300, is_known=is_known))
+
+    async with open_client(app, window=100_000) as client:
+        assert await (await client.get("/")).read() == bytes(18_300)
+    # After each 1000 bytes, which come with the fourth chunk; or after 8000.
+    assert offsets == (list(range(1200, 18_300, 1200)) if has_arrivals else [1200, 9600, 18_000])
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_chunks_of_one_of_several(
+    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, is_known: bool
+) -> None:
+    """Those others are no arrivals, and need their turns all the same."""
+    monkeypatch.setattr(SocketTransport, "has_arrivals", lambda _: False)
+    app = App(config=Config(send_budget=1000))
+    app.get("/wait", lambda res, _: res.wait_aborted())
+    offsets = []
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        offsets.extend(await offsets_of_turns(res, 100, 3000, is_known=is_known))
+        done.set()
+
+    done = trio.Event()
+    with trio.fail_after(TIMEOUT):
+        server = await start_server(nursery, app)
+        async with await connect(server.port) as other, await connect(server.port) as stream:
+            await other.send_all(get("/wait"))
+            await until(lambda: server.stats.active_responses == 1)
+            await stream.send_all(get("/"))
+            await done.wait()
+    assert offsets == list(range(500, 3000, 500))
+    nursery.cancel_scope.cancel()
+
+
+async def test_small_request_beside_chunks_is_answered_in_between() -> None:
+    app = App(config=Config(send_budget=64 * 1024))
+    app.get("/hello", lambda res, _: res.end(b"hello"))
+
+    @app.get("/stream")
+    async def stream(res: Response, _: Request) -> None:
+        chunk = bytes(16 * 1024)
+        for _number in count():
+            await res.send_chunk(chunk, 1 << 40)
+
+    with trio.fail_after(TIMEOUT):
+        async with trio.open_nursery() as nursery:
+            server = await start_server(nursery, app)
+            async with await connect(server.port) as fast, await connect(server.port) as quick:
+                await fast.send_all(get("/stream"))
+
+                async def read() -> None:
+                    while await fast.receive_some(1 << 20):
+                        pass
+
+                nursery.start_soon(read)
+                for _ in range(20):
+                    await quick.send_all(get("/hello"))
+                    assert bytes(await quick.receive_some()).endswith(b"\r\n\r\nhello")
+                nursery.cancel_scope.cancel()
