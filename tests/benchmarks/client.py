@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def sink_chunked(sock: socket.socket, buffer: bytearray) -> int:
     return size
 
 
-def discard(socks: Collection[socket.socket], size: int, gulp: int = 1) -> None:
+def discard(socks: Collection[socket.socket], size: int, *, with_head: bool = False) -> None:
     """Receive `size` bytes of each, in the order in which they come, without copying them.
 
     That is what MSG_TRUNC does on TCP (tcp(7)).
@@ -116,20 +118,19 @@ def discard(socks: Collection[socket.socket], size: int, gulp: int = 1) -> None:
     Args:
       socks: The connections.
       size: How much comes on each.
-      gulp: Wake up for no less, if the receive buffers hold so much. That is cheaper, also for the
-        server, in whose system calls the kernel wakes the client.
+      with_head: The head of a response comes before it.
     """
-    for sock in socks:
-        _set_gulp(sock, min(gulp, size))
     left = dict.fromkeys(socks, size)
+    headless = set(socks) if with_head else set()
     buffer = memoryview(bytearray(_DISCARD_SIZE))
     for sock in _with_data(left):
+        if sock in headless:
+            receive_head(sock)
+            headless.remove(sock)
+            continue
         left[sock] -= _discard_some(sock, buffer[: left[sock]])
         if not left[sock]:
             del left[sock]
-            _set_gulp(sock, 1)
-        elif left[sock] < gulp:
-            _set_gulp(sock, left[sock])
 
 
 def discard_together(socks: Collection[socket.socket], total: int) -> None:
@@ -142,15 +143,26 @@ def discard_together(socks: Collection[socket.socket], total: int) -> None:
 
 
 def _with_data(socks: Collection[socket.socket]) -> Iterator[socket.socket]:
-    """Those of `socks` that have received something, over and over, until none is left in it."""
+    """Those of `socks` that have received something, over and over, until none is left in it.
+
+    This never sleeps. If it did, what the server sends would have to wake it, and that is the most
+    expensive part of a write where the processors are virtual ones: then a server would cost half
+    or twice as much as the next time, depending on how often this happened to be asleep.
+    """
     by_fd = {sock.fileno(): sock for sock in socks}
+    last = time.monotonic()
     with select.epoll() as epoll:
         for fd in by_fd:
             epoll.register(fd, select.EPOLLIN)
         while socks:
-            events = epoll.poll(TIMEOUT)
-            if not events:
+            events = epoll.poll(0)
+            now = time.monotonic()
+            if events:
+                last = now
+            elif now - last > TIMEOUT:
                 raise BlockingIOError(f"nothing came for {TIMEOUT} s")
+            else:
+                os.sched_yield()  # to a server that has the same core
             for fd, _ in events:
                 if (sock := by_fd[fd]) in socks:
                     yield sock
@@ -161,11 +173,6 @@ def _discard_some(sock: socket.socket, buffer: memoryview) -> int:
     if not received:
         raise ConnectionError("the server closed with bytes still to come")
     return received
-
-
-def _set_gulp(sock: socket.socket, gulp: int) -> None:
-    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) != gulp:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, gulp)
 
 
 def get_json(port: int, path: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from tests.benchmarks.client import connect, discard, receive_head, request
+from tests.benchmarks.client import connect, discard, request
 from tests.benchmarks.model import Scenario, Target
 from tests.benchmarks.spending import PER_GIB, spending
 
@@ -24,10 +24,6 @@ FASTEST_PEERS = ("uvicorn + httptools", "aiohttp")
 
 _MANY = 64
 _WARM_UP = 16 << 20
-
-# A client that wakes for each chunk of 4 KiB costs four times as much, nearly as much as the
-# fastest servers: it would limit them. With 256 KiB, 64 of them fill their receive buffers first.
-_GULP = 64 * 1024
 
 
 def size_name(size: int) -> str:
@@ -86,6 +82,4 @@ def _download(socks: Sequence[socket.socket], size: int, chunks: int) -> None:
     data = request(f"/stream/{size}/{chunks * size}")
     for sock in socks:
         sock.sendall(data)
-    for sock in socks:
-        receive_head(sock)
-    discard(socks, chunks * size, _GULP)
+    discard(socks, chunks * size, with_head=True)

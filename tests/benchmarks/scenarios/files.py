@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from tests.benchmarks.client import connect, discard, receive_head, request
+from tests.benchmarks.client import connect, discard, request
 from tests.benchmarks.disk import provided
 from tests.benchmarks.model import Scenario, Target
 
@@ -81,6 +81,4 @@ class Files(Scenario):
 def _download(socks: Sequence[socket.socket], size: int) -> None:
     for sock in socks:
         sock.sendall(request(f"/files/{size}"))
-    for sock in socks:
-        receive_head(sock)
-    discard(socks, size)
+    discard(socks, size, with_head=True)
