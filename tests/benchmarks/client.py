@@ -1,4 +1,10 @@
-"""The client's side: plain blocking sockets, so that hardly any time goes into it."""
+"""The client's side: plain sockets, so that hardly any time goes into it.
+
+Where it is measured what a server spends, the client never sleeps. If it did, what the server sends
+would have to wake it, and that is the most expensive part of a write where the processors are
+virtual ones: then a server would cost half or twice as much as the next time, depending on how
+often its client happened to be asleep.
+"""
 
 from __future__ import annotations
 
@@ -82,11 +88,19 @@ def receive_head(sock: socket.socket) -> bytes:
     return head
 
 
-def sink(sock: socket.socket, size: int, buffer: bytearray) -> None:
-    """Receive `size` bytes, a buffer full at a time, and look at none."""
+def sink(sock: socket.socket, size: int, buffer: bytearray, *, is_awake: bool = False) -> None:
+    """Receive `size` bytes, a buffer full at a time, and look at none.
+
+    Args:
+      sock: The connection.
+      size: How much is to come.
+      buffer: For it.
+      is_awake: Never sleep.
+    """
     view = memoryview(buffer)
     while size:
-        received = sock.recv_into(view[:size] if size < len(view) else view)
+        part = view[:size] if size < len(view) else view
+        received = _receive_awake(sock, part) if is_awake else sock.recv_into(part)
         if not received:
             raise ConnectionError(f"the server closed with {size} bytes still to come")
         size -= received
@@ -95,6 +109,8 @@ def sink(sock: socket.socket, size: int, buffer: bytearray) -> None:
 def sink_chunked(sock: socket.socket, buffer: bytearray) -> int:
     """Receive a chunked body, in which nothing looks like its end, a buffer full at a time.
 
+    It never sleeps.
+
     Returns:
       How many bytes came, framing included.
     """
@@ -102,7 +118,7 @@ def sink_chunked(sock: socket.socket, buffer: bytearray) -> int:
     size = 0
     tail = b""
     while tail != b"0\r\n\r\n":
-        received = sock.recv_into(view)
+        received = _receive_awake(sock, view)
         if not received:
             raise ConnectionError(f"the server closed after {size} bytes")
         size += received
@@ -143,29 +159,42 @@ def discard_together(socks: Collection[socket.socket], total: int) -> None:
 
 
 def _with_data(socks: Collection[socket.socket]) -> Iterator[socket.socket]:
-    """Those of `socks` that have received something, over and over, until none is left in it.
-
-    This never sleeps. If it did, what the server sends would have to wake it, and that is the most
-    expensive part of a write where the processors are virtual ones: then a server would cost half
-    or twice as much as the next time, depending on how often this happened to be asleep.
-    """
+    """Those of `socks` that have received something, over and over, until none is left in it."""
     by_fd = {sock.fileno(): sock for sock in socks}
-    last = time.monotonic()
     with select.epoll() as epoll:
         for fd in by_fd:
             epoll.register(fd, select.EPOLLIN)
+        waiting = _Waiting()
         while socks:
             events = epoll.poll(0)
-            now = time.monotonic()
-            if events:
-                last = now
-            elif now - last > TIMEOUT:
-                raise BlockingIOError(f"nothing came for {TIMEOUT} s")
-            else:
-                os.sched_yield()  # to a server that has the same core
+            if not events:
+                waiting.go_on()
+                continue
+            waiting = _Waiting()
             for fd, _ in events:
                 if (sock := by_fd[fd]) in socks:
                     yield sock
+
+
+def _receive_awake(sock: socket.socket, buffer: memoryview) -> int:
+    waiting = _Waiting()
+    while True:
+        try:
+            return sock.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            waiting.go_on()
+
+
+class _Waiting:
+    """Waiting without sleep."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + TIMEOUT
+
+    def go_on(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise BlockingIOError(f"nothing came for {TIMEOUT} s")
+        os.sched_yield()  # to a server that has the same core
 
 
 def _discard_some(sock: socket.socket, buffer: memoryview) -> int:

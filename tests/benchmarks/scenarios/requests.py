@@ -109,4 +109,4 @@ class Exchange:
             for sock in socks:
                 sock.send(data)
             for sock in socks:
-                sink(sock, size, buffer)
+                sink(sock, size, buffer, is_awake=True)

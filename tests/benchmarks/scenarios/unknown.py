@@ -70,7 +70,7 @@ _buffer = bytearray(512 * 1024)
 def _download_known(sock: socket.socket, size: int, total: int) -> None:
     sock.sendall(request(f"/stream/{size}/{total}"))
     receive_head(sock)
-    sink(sock, total, _buffer)
+    sink(sock, total, _buffer, is_awake=True)
 
 
 def _download_unknown(sock: socket.socket, size: int, total: int) -> None:
