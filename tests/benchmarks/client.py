@@ -126,7 +126,13 @@ def sink_chunked(sock: socket.socket, buffer: bytearray) -> int:
     return size
 
 
-def discard(socks: Collection[socket.socket], size: int, *, with_head: bool = False) -> None:
+def discard(
+    socks: Collection[socket.socket],
+    size: int,
+    *,
+    with_head: bool = False,
+    is_awake: bool = True,
+) -> None:
     """Receive `size` bytes of each, in the order in which they come, without copying them.
 
     That is what MSG_TRUNC does on TCP (tcp(7)).
@@ -135,11 +141,12 @@ def discard(socks: Collection[socket.socket], size: int, *, with_head: bool = Fa
       socks: The connections.
       size: How much comes on each.
       with_head: The head of a response comes before it.
+      is_awake: Never sleep.
     """
     left = dict.fromkeys(socks, size)
     headless = set(socks) if with_head else set()
     buffer = memoryview(bytearray(_DISCARD_SIZE))
-    for sock in _with_data(left):
+    for sock in _with_data(left, is_awake=is_awake):
         if sock in headless:
             receive_head(sock)
             headless.remove(sock)
@@ -158,7 +165,9 @@ def discard_together(socks: Collection[socket.socket], total: int) -> None:
             break
 
 
-def _with_data(socks: Collection[socket.socket]) -> Iterator[socket.socket]:
+def _with_data(
+    socks: Collection[socket.socket], *, is_awake: bool = True
+) -> Iterator[socket.socket]:
     """Those of `socks` that have received something, over and over, until none is left in it."""
     by_fd = {sock.fileno(): sock for sock in socks}
     with select.epoll() as epoll:
@@ -166,7 +175,7 @@ def _with_data(socks: Collection[socket.socket]) -> Iterator[socket.socket]:
             epoll.register(fd, select.EPOLLIN)
         waiting = _Waiting()
         while socks:
-            events = epoll.poll(0)
+            events = epoll.poll(0 if is_awake else TIMEOUT)
             if not events:
                 waiting.go_on()
                 continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from tests.benchmarks.client import connect, discard, receive_head, request
+from tests.benchmarks.client import connect, discard, request
 from tests.benchmarks.disk import drop, path, provided
 from tests.benchmarks.model import Scenario, Target
 from tests.benchmarks.probe import Delays, Probe
@@ -82,8 +82,8 @@ class ColdFile(Scenario):
 def _download(port: int, size: int) -> None:
     with connect(port) as sock:
         sock.sendall(request(f"/files/{size}"))
-        receive_head(sock)
-        discard([sock], size)
+        # The probe, in another thread of this process, needs the core, too.
+        discard([sock], size, with_head=True, is_awake=False)
 
 
 def _read_elsewhere(size: int) -> None:
