@@ -6,6 +6,7 @@ import json
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from tests.benchmarks.model import Scenario, Target
 
 OURS = "trio_stream"
+
+# How TCP paces what is sent decides more than most servers do.
+_CONGESTION_CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 
 _PACKAGES = (
     *("trio-stream", "trio", "h11", "hypercorn", "quart-trio", "uvicorn", "uvloop", "httptools"),
@@ -50,6 +54,7 @@ def as_json(samples: Mapping[str, Sequence[Sample]]) -> str:
     data: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "congestion_control": _CONGESTION_CONTROL.read_text().strip(),
         "versions": dict(_versions()),
         "scenarios": {
             name: [{**vars(sample), "figures": dict(sample.figures)} for sample in scenario_samples]
