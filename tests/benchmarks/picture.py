@@ -90,7 +90,7 @@ def picture(measured: Iterable[tuple[Scenario, Sequence[Sample]]]) -> str:
 
 def _draw(svg: ET.Element, x: int, y: int, chart: Chart) -> None:
     y += _PARAGRAPH
-    # From the middle of the column: the longest of these titles is wider than the bars.
+    # Centred: the longest of these titles is wider than the bars.
     _text(svg, x + _COLUMN_WIDTH // 2, y, chart.title, bold=True, anchor="middle")
     longest = max(bar.value for bar in chart.bars) or 1
     for bar in chart.bars:
