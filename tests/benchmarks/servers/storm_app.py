@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import trio
@@ -67,12 +69,14 @@ async def upload(res: Response, req: Request) -> None:
 @app.get("/storm/state")
 def state(res: Response, req: Request) -> None:
     """Tell what there is of clients, this one included, and how responses ended early."""
+    gc.collect()
     stats = servers[0].stats
     value = {
         "tasks": trio.lowlevel.current_statistics().tasks_living,
         "connections": stats.open_connections,
         "responses": stats.active_responses,
         "requests": stats.requests,
+        "blocks": sys.getallocatedblocks(),
         "aborts": {reason.name: count for reason, count in stats.aborts.items()},
     }
     res.end(json.dumps(value))
