@@ -282,6 +282,23 @@ async def test_the_kernel_keeps_no_more_than_it_can() -> None:
 
 
 @needs_epoll
+async def test_files_go_in_full_segments_and_nothing_else_does(tmp_path: Path) -> None:
+    """And what is none leaves at the end of the block, at the latest."""
+    (tmp_path / "file").write_bytes(body_bytes(0, 1000))
+    async with client_and_transport() as (client, transport, _):
+        with open_file(tmp_path / "file") as file, transport.sending_files():
+            assert transport.send_file(FilePart(file, 0, 1000)) == 1000
+            assert transport.unsent() == 1000
+            assert segments_are_filled(transport)
+        assert not segments_are_filled(transport)
+        assert await receive_exactly(client, 1000) == body_bytes(0, 1000)
+
+
+def segments_are_filled(transport: SocketTransport) -> bool:
+    return transport._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) != 0
+
+
+@needs_epoll
 async def test_unix_socket() -> None:
     ours, theirs = socket.socketpair()
     client = trio.SocketStream(trio.socket.from_stdlib_socket(ours))

@@ -69,11 +69,23 @@ class SocketTransport(Transport):
     def sending_files(self) -> Iterator[None]:
         self._sends_files = True
         self._limit_unsent(_FILE_LOWAT)
+        self._send_full_segments(True)
         try:
             yield
         finally:
             self._sends_files = False
             self._limit_unsent(1)
+            self._send_full_segments(False)
+
+    def _send_full_segments(self, only: bool) -> None:
+        """Have the kernel keep the rest of a segment for what follows, or send it now.
+
+        The kernel takes files in pieces of 64 KiB, of which few are a number of whole segments:
+        without this, files cost a quarter more on loopback. It keeps nothing for more than 200 ms
+        (`TCP_CORK` in tcp(7)).
+        """
+        if self._stream.socket.family != socket.AF_UNIX:
+            self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, only)
 
     def _time_send(self, accepted: int, size: int) -> None:
         if accepted < size and self._blocked_at is None:
