@@ -275,6 +275,18 @@ async def test_a_socket_that_somebody_has_closed_is_told_of_room() -> None:
 
 
 @needs_epoll
+async def test_a_socket_that_somebody_has_closed_hides_nothing_that_ends_a_file() -> None:
+    async with client_and_transport() as (_, transport, _):
+        with (
+            patch.object(transport._stream, "setsockopt") as setsockopt,
+            pytest.raises(KeyError),
+            transport.sending_files(),
+        ):
+            setsockopt.side_effect = OSError
+            raise KeyError
+
+
+@needs_epoll
 async def test_the_kernel_keeps_no_more_than_it_can() -> None:
     async with client_and_transport(Config(notsent_lowat=2**31 - 1)) as (_, transport, _):
         with transport.sending_files():

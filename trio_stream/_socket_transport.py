@@ -74,8 +74,9 @@ class SocketTransport(Transport):
             yield
         finally:
             self._sends_files = False
-            self._limit_unsent(1)
-            self._send_full_segments(False)
+            with suppress(OSError):  # whoever else has the socket may have closed it
+                self._send_full_segments(False)
+                self._limit_unsent(1)
 
     def _send_full_segments(self, only: bool) -> None:
         """Have the kernel keep the rest of a segment for what follows, or send it now.
