@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
+import os
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -129,28 +129,34 @@ async def test_chunks_of_one_of_several(
     nursery.cancel_scope.cancel()
 
 
-async def test_small_request_beside_chunks_is_answered_in_between() -> None:
-    app = App(config=Config(send_budget=64 * 1024))
-    app.get("/hello", lambda res, _: res.end(b"hello"))
+async def test_small_request_beside_chunks_is_answered_at_the_next_looks(
+    nursery: trio.Nursery,
+) -> None:
+    """And not after eight budgets only. All that is sent finds room, so that nobody parks."""
+    app = App(config=Config(send_budget=1000))
+    offsets: list[int] = []
+    streams: list[Response] = []
+
+    @app.get("/hello")
+    def hello(res: Response, _: Request) -> None:
+        offsets.extend(stream.get_write_offset() for stream in streams)
+        res.end(b"hello")
 
     @app.get("/stream")
     async def stream(res: Response, _: Request) -> None:
-        chunk = bytes(16 * 1024)
-        for _number in count():
-            await res.send_chunk(chunk, 1 << 40)
+        streams.append(res)
+        for start in range(0, 20_000, 100):
+            if start == 5000:
+                os.write(quick.socket.fileno(), get("/hello"))
+            await res.send_chunk(bytes(100), 20_000)
 
     with trio.fail_after(TIMEOUT):
-        async with trio.open_nursery() as nursery:
-            server = await start_server(nursery, app)
-            async with await connect(server.port) as fast, await connect(server.port) as quick:
-                await fast.send_all(get("/stream"))
-
-                async def read() -> None:
-                    while await fast.receive_some(1 << 20):
-                        pass
-
-                nursery.start_soon(read)
-                for _ in range(20):
-                    await quick.send_all(get("/hello"))
-                    assert bytes(await quick.receive_some()).endswith(b"\r\n\r\nhello")
-                nursery.cancel_scope.cancel()
+        server = await start_server(nursery, app)
+        async with await connect(server.port) as fast, await connect(server.port) as quick:
+            await quick.send_all(get("/hello"))
+            await quick.receive_some()  # the connection is known, and idle
+            await fast.send_all(get("/stream"))
+            assert bytes(await quick.receive_some()).endswith(b"\r\n\r\nhello")
+    (offset,) = offsets
+    assert 5000 <= offset <= 7200  # two looks, as this may run first after the first one
+    nursery.cancel_scope.cancel()

@@ -52,6 +52,7 @@ class SocketTransport(Transport):
         self._stream = stream
         self._fd = stream.socket.fileno()
         self._watcher = watcher
+        self._is_tcp = stream.socket.family != socket.AF_UNIX
         self._notsent_lowat = config.notsent_lowat
         self._lowat_factor = 0
         self._limit_unsent(1)
@@ -60,7 +61,7 @@ class SocketTransport(Transport):
 
     def _limit_unsent(self, factor: int) -> None:
         """Have the kernel keep no more than `factor` times the configured size."""
-        if factor != self._lowat_factor and self._stream.socket.family != socket.AF_UNIX:
+        if factor != self._lowat_factor and self._is_tcp:
             size = min(factor * self._notsent_lowat, _INT_MAX)
             self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
         self._lowat_factor = factor
@@ -85,7 +86,7 @@ class SocketTransport(Transport):
         without this, files cost a quarter more on loopback. It keeps nothing for more than 200 ms
         (`TCP_CORK` in tcp(7)).
         """
-        if self._stream.socket.family != socket.AF_UNIX:
+        if self._is_tcp:
             self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, only)
 
     def _time_send(self, accepted: int, size: int) -> None:
