@@ -552,14 +552,14 @@ async def test_a_client_that_keeps_up_gets_more_at_once_than_one_that_does_not(
         sent.clear()
         assert tls.send_some(bytes(64 * 1024)) == 64 * 1024
         assert take_all() == [2 * RECORD, 2 * RECORD]  # nothing is known of it yet
-        assert tls.send_some(bytes(256 * 1024)) == 256 * 1024
-        assert take_all() == [8 * RECORD, 8 * RECORD]
+        assert tls.send_some(bytes(512 * 1024)) == 512 * 1024
+        assert take_all() == [16 * RECORD, 16 * RECORD]
         room = 100_000
-        assert tls.send_some(bytes(256 * 1024)) == 128 * 1024  # all that is encrypted
+        assert tls.send_some(bytes(512 * 1024)) == 256 * 1024  # all that is encrypted
         assert take_all() == [100_000]
-        room = 8 * RECORD - 100_000
+        room = 16 * RECORD - 100_000
         assert tls.send_some(bytes(64 * 1024)) == 32 * 1024
-        assert take_all() == [8 * RECORD - 100_000, 0]
+        assert take_all() == [16 * RECORD - 100_000, 0]
         room = 10_000_000
         assert tls.send_some(bytes(64 * 1024)) == 64 * 1024
         assert take_all() == [2 * RECORD, 2 * RECORD, 2 * RECORD]
