@@ -66,7 +66,7 @@ def watched(watcher: ReadinessWatcher, fd: int, by: Watched) -> Iterator[None]:
     try:
         yield
     finally:
-        watcher.remove(fd)
+        watcher.remove(fd, by)
 
 
 @asynccontextmanager
@@ -231,18 +231,22 @@ async def test_what_another_one_removes_in_the_same_round_is_not_told() -> None:
 
         def remove_other(fd: int, other: int) -> None:
             told.tell(fd)
-            watcher.remove(other)
+            watcher.remove(other, callers[other])
 
         with ours, theirs:
             one, two = ours.fileno(), theirs.fileno()
             # Both are ready now, and the watcher has not run since.
-            watcher.add(one, Caller(lambda: remove_other(one, two)))
-            watcher.add(two, Caller(lambda: remove_other(two, one)))
+            callers = {
+                one: Caller(lambda: remove_other(one, two)),
+                two: Caller(lambda: remove_other(two, one)),
+            }
+            for fd, caller in callers.items():
+                watcher.add(fd, caller)
             left = await told.next()
             await pass_round(watcher)
             assert told.take_all() == []
             assert list(watcher._watched) == [left]
-            watcher.remove(left)
+            watcher.remove(left, callers[left])
 
 
 async def test_a_descriptor_used_again_is_told_to_its_new_owner() -> None:
@@ -252,7 +256,7 @@ async def test_a_descriptor_used_again_is_told_to_its_new_owner() -> None:
         with theirs:
             fd = closed.fileno()
             watcher.add(fd, old)  # it is ready, but not told yet
-            watcher.remove(fd)
+            watcher.remove(fd, old)
             closed.close()
             again, theirs_again = socket.socketpair()
             with again, theirs_again, watched(watcher, fd, new):
@@ -261,6 +265,29 @@ async def test_a_descriptor_used_again_is_told_to_its_new_owner() -> None:
         await pass_round(watcher)
         assert old.take_all() == []
         assert new.take_all() == []
+
+
+async def test_a_descriptor_closed_by_somebody_else_is_forgotten() -> None:
+    async with running_watcher() as watcher:
+        old, new = Recorder(), Recorder()
+        closed, theirs = socket.socketpair()
+        with theirs:
+            fd = closed.fileno()
+            watcher.add(fd, old)
+            closed.close()
+            watcher.remove(fd, old)
+            assert watcher._watched == {}
+            again, theirs_again = socket.socketpair()
+            with again, theirs_again:
+                watcher.add(fd, old)
+                again.close()
+                third, theirs_at_last = socket.socketpair()
+                with third, theirs_at_last, watched(watcher, fd, new):
+                    assert third.fileno() == fd
+                    watcher.remove(fd, old)  # it is not his any more
+                    assert await new.next() == "writable"
+                    theirs_at_last.close()
+                    assert await new.next() == "reset"
 
 
 async def test_what_epoll_refuses_is_not_kept(tmp_path: pathlib.Path) -> None:

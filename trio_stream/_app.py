@@ -346,7 +346,11 @@ class App:
             await server.serve(task_status.started)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it."""
+        """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it.
+
+        If somebody else closes it before, the client counts as gone when next something is sent or
+        received.
+        """
         server = self._make_server()
         async with server.running():
             await server.serve_stream(stream)

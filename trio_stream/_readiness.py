@@ -9,6 +9,7 @@ even behind request bytes that nobody has read yet: `EPOLLRDHUP` does not wait f
 from __future__ import annotations
 
 import select
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -78,11 +79,14 @@ class ReadinessWatcher:
             raise
         self._watched[fd] = watched
 
-    def remove(self, fd: int) -> None:
-        """Forget `fd`, which must still be open."""
+    def remove(self, fd: int, watched: Watched) -> None:
+        """Forget `fd`, unless it was closed and its number is somebody else's by now."""
+        if self._watched.get(fd) is not watched:
+            return
         del self._watched[fd]
-        self._epoll.unregister(fd)
-        self._arrivals.unregister(fd)
+        for epoll in (self._epoll, self._arrivals):
+            with suppress(OSError):  # a closed one, which the kernel has forgotten
+                epoll.unregister(fd)
 
     def attend(self, fd: int) -> None:
         """Let `has_arrivals` tell of what comes in at `fd`, such as a listening socket.

@@ -50,7 +50,8 @@ class SocketTransport(Transport):
     ) -> None:
         super().__init__(config, stalls, client=peer_address(stream))
         self._stream = stream
-        self._fd = stream.socket.fileno()
+        # Asked each time: once it is closed, its number may be that of another connection.
+        self._fileno = stream.socket.fileno
         self._watcher = watcher
         self._is_tcp = stream.socket.family != socket.AF_UNIX
         self._notsent_lowat = config.notsent_lowat
@@ -61,10 +62,15 @@ class SocketTransport(Transport):
 
     def _limit_unsent(self, factor: int) -> None:
         """Have the kernel keep no more than `factor` times the configured size."""
-        if factor != self._lowat_factor and self._is_tcp:
+        if factor != self._lowat_factor:
             size = min(factor * self._notsent_lowat, _INT_MAX)
-            self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+            self._set_tcp_option(socket.TCP_NOTSENT_LOWAT, size)
         self._lowat_factor = factor
+
+    def _set_tcp_option(self, option: int, value: int) -> None:
+        if self._is_tcp:
+            with suppress(OSError):  # it was closed: whoever sends next is told
+                self._stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
     @contextmanager
     def sending_files(self) -> Iterator[None]:
@@ -75,9 +81,8 @@ class SocketTransport(Transport):
             yield
         finally:
             self._sends_files = False
-            with suppress(OSError):  # whoever else has the socket may have closed it
-                self._send_full_segments(False)
-                self._limit_unsent(1)
+            self._send_full_segments(False)
+            self._limit_unsent(1)
 
     def _send_full_segments(self, only: bool) -> None:
         """Have the kernel keep the rest of a segment for what follows, or send it now.
@@ -86,8 +91,7 @@ class SocketTransport(Transport):
         without this, files cost a quarter more on loopback. It keeps nothing for more than 200 ms
         (`TCP_CORK` in tcp(7)).
         """
-        if self._is_tcp:
-            self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, only)
+        self._set_tcp_option(socket.TCP_CORK, only)
 
     def _time_send(self, accepted: int, size: int) -> None:
         if accepted < size and self._blocked_at is None:
@@ -99,17 +103,16 @@ class SocketTransport(Transport):
             waited = trio.current_time() - self._blocked_at
             self._blocked_at = None
             if not self._sends_files and not _QUICK < waited < _SLOW:
-                with suppress(OSError):  # whoever else has the socket may have closed it
-                    self._limit_unsent(_QUICK_LOWAT if waited <= _QUICK else 1)
+                self._limit_unsent(_QUICK_LOWAT if waited <= _QUICK else 1)
         super().on_writable()
 
     def send_some(self, *pieces: Bytes) -> int:
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         try:
             if len(pieces) == 1:
-                accepted = os.write(self._fd, pieces[0])
+                accepted = os.write(self._fileno(), pieces[0])
             else:
-                accepted = os.writev(self._fd, pieces)
+                accepted = os.writev(self._fileno(), pieces)
         except BlockingIOError:
             accepted = 0
         except OSError as exc:
@@ -120,7 +123,7 @@ class SocketTransport(Transport):
 
     def send_file(self, part: FilePart) -> int:
         try:
-            accepted = os.sendfile(self._fd, part.file.fd, part.start, len(part))
+            accepted = os.sendfile(self._fileno(), part.file.fd, part.start, len(part))
         except BlockingIOError:
             self._time_send(0, len(part))
             return 0
@@ -139,27 +142,40 @@ class SocketTransport(Transport):
 
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         while True:
-            # Nearly always there is nothing yet: to try first would cost a call that fails.
-            await trio.lowlevel.wait_readable(self._fd)
+            fd = self._fileno()
+            if fd < 0:
+                raise trio.BrokenResourceError("receiving failed: the stream was closed")
             try:
-                return os.read(self._fd, max_bytes)
+                # Nearly always there is nothing yet: to try first would cost a call that fails.
+                await trio.lowlevel.wait_readable(fd)
+                return os.read(fd, max_bytes)
             except BlockingIOError:
                 pass
-            except OSError as exc:
+            except (OSError, trio.ClosedResourceError) as exc:
                 raise trio.BrokenResourceError(f"receiving failed: {exc}") from exc
 
     def has_unread(self) -> bool:
         return has_unread(self._stream)
 
     def unsent(self) -> int:
-        (unsent,) = struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))
+        fd = self._fileno()
+        if fd < 0:
+            return 0
+        (unsent,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
         return int(unsent)
 
+    def has_progressed(self) -> bool:
+        return self._fileno() >= 0 and super().has_progressed()
+
     def notify_soon(self) -> None:
-        self._watcher.notify_soon(self._fd)
+        if (fd := self._fileno()) >= 0:
+            self._watcher.notify_soon(fd)
 
     async def send_eof(self) -> None:
-        await self._stream.send_eof()
+        try:
+            await self._stream.send_eof()
+        except trio.ClosedResourceError as exc:
+            raise trio.BrokenResourceError("the stream was closed") from exc
 
     def reset(self) -> None:
         reset_on_close(self._stream)
@@ -172,9 +188,10 @@ def socket_below(stream: trio.abc.Stream) -> trio.SocketStream | None:
 
 
 def has_unread(stream: trio.SocketStream) -> bool:
-    return sys.platform != "win32" and fcntl.ioctl(
-        stream.socket.fileno(), termios.FIONREAD, bytes(4)
-    ) != bytes(4)
+    fd = stream.socket.fileno()
+    if sys.platform == "win32" or fd < 0:
+        return False
+    return fcntl.ioctl(fd, termios.FIONREAD, bytes(4)) != bytes(4)
 
 
 def peer_address(stream: trio.abc.Stream) -> object:
@@ -201,4 +218,5 @@ async def peek_some(stream: trio.SocketStream) -> bytes:
 
 def reset_on_close(stream: trio.abc.Stream) -> None:
     if (below := socket_below(stream)) is not None:
-        below.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with suppress(OSError):  # it was closed
+            below.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -198,7 +198,7 @@ async def open_transport(
             try:
                 yield transport
             finally:
-                watcher.remove(fd)
+                watcher.remove(fd, transport)
         else:
             async with open_background() as start_soon:
                 yield StreamTransport(stream, config, stalls, start_soon)

@@ -32,12 +32,12 @@ class HalfWatcher(ReadinessWatcher):
             super().add(fd, watched)
         self._skips = not self._skips
 
-    def remove(self, fd: int) -> None:
+    def remove(self, fd: int, watched: Watched) -> None:
         """Forget it, if it is known."""
         if fd in self._unwatched:
             self._unwatched.remove(fd)
         else:
-            super().remove(fd)
+            super().remove(fd, watched)
 
     def notify_soon(self, fd: int) -> None:
         """Tell what it is, if it is known."""
