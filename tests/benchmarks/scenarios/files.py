@@ -41,6 +41,7 @@ class Files(Scenario):
     targets = (
         Target("1 connection", COST, 1.05, is_ratio=True),
         Target("1 connection", COST, 1, is_ratio=True, to="nginx"),
+        Target("1 connection", COST, 1, is_ratio=True, to="nginx, no tcp_nopush"),
         Target("1 connection", COST, 1, is_ratio=True, to="aiohttp"),
         Target("64 connections", COST, 1.2, is_ratio=True),
     )

@@ -68,4 +68,5 @@ SERVERS = (
     _module("aiohttp", "aiohttp_app", *_CORE, *_MANY, "tls", "abort", *_FILES, needs=("aiohttp",)),
     _module("socketify", "socketify_app", "chunks", "uploads", "requests", needs=("socketify",)),
     _module("nginx", "nginx", "requests", *_FILES, needs=("nginx",)),
+    _module("nginx, no tcp_nopush", "nginx no-nopush", "files", needs=("nginx",)),
 )

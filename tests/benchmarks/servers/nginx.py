@@ -1,9 +1,14 @@
-"""nginx with one worker, set up for files as its documentation recommends."""
+"""nginx with one worker, set up for files as its documentation recommends, or with less.
+
+Arguments:
+  `no-nopush`: Files need not leave in full segments, as by default.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +25,7 @@ events {{
 }}
 http {{
     sendfile on;
-    tcp_nopush on;
+    tcp_nopush {nopush};
     access_log off;
     keepalive_requests 1000000;
     client_body_temp_path client_body;
@@ -51,7 +56,8 @@ def main() -> None:
     port = listener.getsockname()[1]
     home = Path(tempfile.mkdtemp(prefix="nginx-", dir=folder()))
     config = home / "nginx.conf"
-    config.write_text(_CONFIG.format(port=port, folder=folder()))
+    nopush = "off" if "no-nopush" in sys.argv else "on"
+    config.write_text(_CONFIG.format(port=port, folder=folder(), nopush=nopush))
     print(f"http://127.0.0.1:{port}", flush=True)
     # nginx can't choose a free port, but takes over listeners from the nginx that runs before it,
     # by this variable. It tells of that in the log that it has before it reads `error_log`.
