@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._request_head import RequestHead
+    from ._request_head import Fields, RequestHead
     from ._stats import AbortReason
 
 logger = logging.getLogger("trio_stream.access")
@@ -29,8 +29,6 @@ _FACTS = (
     *("client", "method", "target", "http_version", "status", "body_bytes", "duration"),
     *("parks", "ended", "request_id", "referer", "user_agent"),
 )
-
-_HEADERS = {b"referer": "referer", b"user-agent": "user_agent"}
 
 # Not by `strftime`, whose names of months depend on the locale.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -72,28 +70,26 @@ class Outcome(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """The same for people: the attributes of a record."""
-        facts = {
+        method = target = http_version = referer = user_agent = None
+        if self.head is not None:
+            method = self.head.method.decode("ascii")
+            target = self.head.target.decode("ascii")
+            http_version = self.head.http_version.decode("ascii")
+            referer, user_agent = _find_origin(self.head.fields)
+        return {
             "client": _name_client(self.client),
-            "method": None,
-            "target": None,
-            "http_version": None,
+            "method": method,
+            "target": target,
+            "http_version": http_version,
             "status": self.status,
             "body_bytes": self.body_bytes,
             "duration": self.duration,
             "parks": self.parks,
             "ended": "done" if self.abort_reason is None else self.abort_reason.name.lower(),
             "request_id": self.request_id,
-            "referer": None,
-            "user_agent": None,
+            "referer": referer,
+            "user_agent": user_agent,
         }
-        if self.head is not None:
-            facts["method"] = self.head.method.decode("ascii")
-            facts["target"] = self.head.target.decode("ascii")
-            facts["http_version"] = self.head.http_version.decode("ascii")
-            for name, value in self.head.fields.items:
-                if len(name) in (7, 10) and (fact := _HEADERS.get(name.lower())) is not None:
-                    facts[fact] = value.decode("latin-1")
-        return facts
 
 
 class OutcomeHandler(logging.Handler):
@@ -116,6 +112,14 @@ def log_outcome(outcome: Outcome) -> None:
     record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, _MESSAGE, (facts,), None)
     vars(record).update(facts)
     logger.handle(record)
+
+
+def _find_origin(fields: Fields) -> tuple[str | None, str | None]:
+    """The last `Referer` and `User-Agent` of `fields`, which may be those of many requests."""
+    if fields.origin is None:
+        found = {name.lower(): value.decode("latin-1") for name, value in fields.items}
+        fields.origin = found.get(b"referer"), found.get(b"user-agent")
+    return fields.origin
 
 
 def _name_client(client: object) -> str | None:
