@@ -40,7 +40,9 @@ class Growth(Scenario):
     """Streams in chunks of 64 KiB, and small requests, on 1 to 4000 connections.
 
     All connections stream at once, without end; what is counted begins when each has received its
-    first part, so that it is free of what requests cost. The clients discard what they receive.
+    first part, so that it is free of what requests cost, and of what a server does while it does
+    not know its client: the first MiB costs `trio_stream` half as much again. The clients discard
+    what they receive.
     """
 
     name: ClassVar[str] = "growth"
@@ -50,8 +52,8 @@ class Growth(Scenario):
 
     connections: tuple[int, ...] = (1, 10, 100, 1000, 4000)
     total: int = 1 << 30
-    least: int = 1 << 20
-    first_part: int = 128 * 1024
+    least: int = 4 << 20
+    first_part: int = 1 << 20
     requests: int = 4000
 
     @property
