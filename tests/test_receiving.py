@@ -321,6 +321,10 @@ async def test_too_large_is_said_before_continue(kind: Kind) -> None:
         ("text/plain", b"\xe4", 400),
         ("text/plain; charset=klingon", b"x", 415),
         ("text/plain; charset=base64", b"x", 415),
+        ("text/plain; charset=punycode", b"b" * 1_000_000, 415),  # an hour, in Python's codec
+        ("text/plain; charset=idna", b"b" * 1_000_000, 415),
+        ("text/plain; charset=utf-7", b"+2AA-", 415),  # no Unicode: a lone surrogate
+        ("text/plain; charset*=x''iso-8859-1", b"\xe4", 400),  # for mail only (RFC 2231)
     ],
 )
 async def test_text(content_type: str, body: bytes, expected: str | int) -> None:
@@ -455,6 +459,42 @@ async def test_multipart_form_that_is_refused(content_type: str, body: bytes, st
         headers.append(("Content-Length", str(len(body))))
         response = await client.request("POST", "/", headers=headers, body=body)
         assert response.status_code == status
+
+
+FIELD = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        FIELD + b"--b--\r\n" + b"x" * 1000,
+        b"x" * 1000 + b"\r\n" + FIELD + b"--b--\r\n",
+        FIELD.replace(b'"a"', b'"%b"' % (b"n" * 1000)) + b"--b--\r\n",
+        FIELD * 20 + b"--b--\r\n",
+    ],
+)
+@pytest.mark.parametrize("says_so", [False, True])
+async def test_all_of_a_form_counts(body: bytes, *, says_so: bool) -> None:
+    async def handler(res: Response, req: Request) -> None:
+        res.end(f"{len(await req.form(max_bytes))}")
+
+    framing = f"Content-Length: {len(body)}" if says_so else CHUNKED
+    data = body if says_so else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    max_bytes = len(body)
+    received = await exchange(handler, post(FORM_TYPE, framing) + data)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    max_bytes = len(body) - 1
+    received = await exchange(handler, post(FORM_TYPE, framing) + data)
+    assert received.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_length_that_a_part_names_is_not_its_limit() -> None:
+    async def handler(res: Response, req: Request) -> None:
+        res.end(repr([await part.read(5) async for part in req.parts()]))
+
+    body = FIELD.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nabcde") + b"--b--\r\n"
+    data = post(FORM_TYPE, f"Content-Length: {len(body)}", "Connection: close")
+    assert await exchange(handler, data + body) == ok(b"[b'abcde']", "Connection: close")
 
 
 async def test_parts_stream_and_may_be_left(kind: Kind) -> None:

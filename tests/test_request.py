@@ -86,6 +86,10 @@ def make_request(
         ("CONNECT", "[::1]:443", "[::1]:443", "[::1]:443", []),
         # Asterisk-form.
         ("OPTIONS", "*", "*", "*", []),
+        # What a proxy would make of it (RFC 9112 section 3.2.4).
+        ("OPTIONS", "http://example.org", "*", "*", []),
+        ("OPTIONS", "http://example.org/", "/", "/", []),
+        ("OPTIONS", "http://example.org?a=b", "/", "/", [("a", "b")]),
     ],
 )
 def test_target(

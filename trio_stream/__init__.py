@@ -28,6 +28,7 @@
 #     _file_answer  what a client gets of a file
 #     _response_base              what it is at any moment, and how it ends
 #     _message      _outgoing     a body read whole; the bytes of a response
+#     _content_type               what a body is
 #     _request_body
 #     _turn         how long a response sends before others run
 #     _stream_transport           partial sends over any stream, by tasks

@@ -9,7 +9,7 @@ import trio
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from ._bad_request import BadRequestError
-from ._message import Message
+from ._message import Message, too_large
 from ._request_body import BufferedBody
 
 try:
@@ -71,15 +71,31 @@ class Part(Message):
 
 
 class Parts:
-    """The parts of a multipart form. `Request.parts` makes it."""
+    """The parts of a multipart form. `Request.parts` makes it.
+
+    Args:
+      body: That of the request.
+      boundary: What comes between the parts.
+      max_bytes: The most that is taken of `body`; `None` for all.
+      max_part_size: The most that is taken of a part which is read whole.
+      max_parts: How many there may be.
+    """
 
     def __init__(
-        self, body: trio.abc.ReceiveStream, boundary: str, *, max_body_size: int, max_parts: int
+        self,
+        body: trio.abc.ReceiveStream,
+        boundary: str,
+        *,
+        max_bytes: int | None,
+        max_part_size: int,
+        max_parts: int,
     ) -> None:
         if multipart is None:
             raise RuntimeError("multipart forms need a library: pip install 'trio-stream[forms]'")
         self._body = body
-        self._max_body_size = max_body_size
+        self._max_bytes = max_bytes
+        self._received = 0
+        self._max_part_size = max_part_size
         try:
             self._parser = multipart.PushMultipartParser(boundary, max_segment_count=max_parts)
         except multipart.MultipartError as exc:
@@ -106,7 +122,7 @@ class Parts:
                 raise StopAsyncIteration
         assert isinstance(event, multipart.MultipartSegment)
         self._part_body = _PartBody(self)
-        return Part(event, self._part_body, self._max_body_size)
+        return Part(event, self._part_body, self._max_part_size)
 
     def _next_event(self) -> Event:
         """What the parser has made of what was received; `_NEED_DATA` if there is no more."""
@@ -120,6 +136,9 @@ class Parts:
     async def _receive(self) -> bool:
         """Give the parser more to work on; whether there was more."""
         data = await self._body.receive_some()
+        self._received += len(data)
+        if self._max_bytes is not None and self._received > self._max_bytes:
+            raise too_large(self._max_bytes)
         if data:
             if not self._parser.closed:  # what comes after the last part means nothing
                 self._events = self._parser.parse(data)
@@ -157,16 +176,13 @@ class _PartBody(BufferedBody):
             await self._wait_received()
 
 
-async def read_form(parts: Parts, max_bytes: int) -> MultiDictProxy[str | FormFile]:
+async def read_form(parts: Parts) -> MultiDictProxy[str | FormFile]:
     """As `Request.form` for a multipart form."""
     form = MultiDict[str | FormFile]()
     async for part in parts:
         if part.filename is None:
-            text = await part.text(max_bytes)
-            max_bytes -= len(text.encode())
-            form.add(part.name, text)
+            form.add(part.name, await part.text())
         else:
-            data = await part.read(max_bytes)
-            max_bytes -= len(data)
+            data = await part.read()
             form.add(part.name, FormFile(part.filename, part.content_type, data))
     return MultiDictProxy(form)

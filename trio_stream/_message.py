@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from email.message import Message as _Fields
 from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from ._bad_request import BadRequestError
+from ._content_type import decode_text, parse_content_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,16 +52,13 @@ class Message(ABC):
           BadRequestError: 413: the body is larger. 400: it is malformed, or ended early.
         """
         limit = self._max_body_size if max_bytes is None else max_bytes
-        length = self.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > limit:
-            raise _too_large(limit)
         pieces = []
         size = 0
         async for data in self.body:
             pieces.append(data)
             size += len(data)
             if size > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
         return b"".join(pieces)
 
     async def text(self, max_bytes: int | None = None) -> str:
@@ -71,13 +68,7 @@ class Message(ABC):
           BadRequestError: As `read`; 400: the body is not in that charset. 415: nobody knows it.
         """
         data = await self.read(max_bytes)
-        charset = self._content_type()[1].get("charset", "utf-8")
-        try:
-            return data.decode(charset)
-        except LookupError:
-            raise BadRequestError(f"{charset!r} is no known charset", 415) from None
-        except ValueError as exc:
-            raise BadRequestError(f"the body is not {charset}: {exc}", 400) from None
+        return decode_text(data, self._content_type()[1].get("charset", "utf-8"))
 
     async def json(self, max_bytes: int | None = None) -> Any:  # noqa: ANN401
         """Read what is left of the body as JSON (RFC 8259), whatever `Content-Type` says.
@@ -92,13 +83,11 @@ class Message(ABC):
             raise BadRequestError(f"the body is no JSON: {exc}", 400) from None
 
     def _content_type(self) -> tuple[str, dict[str, str]]:
-        fields = _Fields()
-        fields["Content-Type"] = self.headers.get("Content-Type", "")
-        (media_type, _), *parameters = fields.get_params([("", "")])
-        return media_type.lower(), {name.lower(): value for name, value in parameters}
+        return parse_content_type(self.headers.get("Content-Type", ""))
 
 
-def _too_large(limit: int) -> BadRequestError:
+def too_large(limit: int) -> BadRequestError:
+    """The refusal of a body of more than `limit` bytes."""
     return BadRequestError(f"the body is larger than {limit} bytes", 413)
 
 

@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
 from ._bad_request import BadRequestError
 from ._forms import FormFile, Parts, read_form
 from ._forwarded import Origin, find_origin
-from ._message import Message, decode_fields
+from ._message import Message, decode_fields, too_large
 from ._target import split_target
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Request(Message):
         self._max_form_fields = config.max_form_fields
         self.method = head.method.decode("ascii")
         self.target = head.target.decode("ascii")
-        self.raw_path, self._raw_query = split_target(self.target)
+        self.raw_path, self._raw_query = split_target(self.method, self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
         self.client_certificate: dict[str, Any] | None = None
         self._peer = client, scheme
@@ -124,7 +124,31 @@ class Request(Message):
         value = self.headers.get("Last-Event-ID")
         return None if value is None else value.encode("latin-1").decode("utf-8", "replace")
 
-    # The body as a form...
+    # The body...
+
+    async def read(self, max_bytes: int | None = None) -> bytes:
+        """Read what is left of the body.
+
+        Args:
+          max_bytes: The most that is taken; `None` for `Config.max_body_size`.
+
+        Raises:
+          BadRequestError: As `Message.read`; 413: the body says that it is larger.
+        """
+        self._check_length(max_bytes)
+        return await super().read(max_bytes)
+
+    def _check_length(self, max_bytes: int | None) -> int:
+        """The limit in bytes, which the body does not say to be beyond.
+
+        Raises:
+          BadRequestError: 413: it does.
+        """
+        limit = self._max_body_size if max_bytes is None else max_bytes
+        length = self.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise too_large(limit)
+        return limit
 
     async def form(self, max_bytes: int | None = None) -> MultiDictProxy[str | FormFile]:
         """Read what is left of the body as a form, urlencoded or multipart.
@@ -148,9 +172,7 @@ class Request(Message):
             except ValueError as exc:
                 raise BadRequestError(f"the form is not urlencoded UTF-8: {exc}", 400) from None
             return MultiDictProxy(MultiDict[str | FormFile](fields))
-        return await read_form(
-            self.parts(), self._max_body_size if max_bytes is None else max_bytes
-        )
+        return await read_form(self._parts(self._check_length(max_bytes)))
 
     def parts(self) -> Parts:
         """The parts of a multipart form, as they come: `async for part in req.parts()`.
@@ -162,12 +184,16 @@ class Request(Message):
             malformed; 413: it has more than `Config.max_form_fields` parts.
           RuntimeError: The library for it is not installed: `pip install trio-stream[forms]`.
         """
+        return self._parts()
+
+    def _parts(self, max_bytes: int | None = None) -> Parts:
         media_type, parameters = self._content_type()
         if media_type != "multipart/form-data":
             raise BadRequestError(f"a form can't be {media_type or 'of no type'}", 415)
         return Parts(
             self.body,
             parameters.get("boundary", ""),
-            max_body_size=self._max_body_size,
+            max_bytes=max_bytes,
+            max_part_size=self._max_body_size if max_bytes is None else max_bytes,
             max_parts=self._max_form_fields,
         )

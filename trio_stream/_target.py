@@ -60,14 +60,17 @@ def check_target(method: bytes, target: bytes) -> bytes | None:
     return match[1]
 
 
-def split_target(target: str) -> tuple[str, str]:
+def split_target(method: str, target: str) -> tuple[str, str]:
     """The path and the query in a target that was checked.
 
     Where there is no path, in the asterisk and the authority form, the target stands for it.
     """
-    path, _, query = target.partition("?")
+    path, has_query, query = target.partition("?")
     if not path.startswith("/"):
         _, is_absolute, rest = path.partition("://")
         if is_absolute:
-            path = "/" + rest.partition("/")[2]
+            _, has_path, rest = rest.partition("/")
+            if method == "OPTIONS" and not (has_path or has_query):
+                return "*", ""  # RFC 9112 section 3.2.4
+            path = f"/{rest}"
     return path, query
