@@ -57,6 +57,7 @@ def test_etag(validators: Validators, etag: str) -> None:
         (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
         (-1, "Wed, 31 Dec 1969 23:59:59 GMT"),
         (-(2**31) * SECOND, "Fri, 13 Dec 1901 20:45:52 GMT"),
+        (-(2**40) * SECOND, "Mon, 01 Jan 0001 00:00:00 GMT"),  # there is no date before it
         (STRONG_AT + 3600 * SECOND, "Tue, 14 Nov 2023 22:13:21 GMT"),  # never later than now
         (2**34 * SECOND, "Tue, 14 Nov 2023 22:13:21 GMT"),  # the latest date of ext4
     ],

@@ -127,6 +127,8 @@ def test_a_name_in_any_script_arrives(filename: str) -> None:
         (["gzip;q=0."], []),
         # What is as it is may be preferred, or not acceptable at all.
         (["identity, gzip;q=0.5"], []),
+        (["gzip;q=0.3, *;q=0.5"], ["zstd", "br"]),
+        (["gzip;q=0.3, *;q=0.5, identity;q=0.1"], ["zstd", "br", "gzip"]),
         (["identity;q=0.5, gzip;q=0.5, br;q=0.4"], ["gzip"]),
         (["identity;q=0, gzip;q=0.1"], ["gzip"]),
         # Malformed elements are left out.
@@ -157,12 +159,9 @@ def test_weights_decide(wanted: dict[str, int]) -> None:
     elements = [f"{coding};q={weight / 1000}" for coding, weight in wanted.items()]
     found = acceptable_codings([",".join(elements)])
     # In the words of RFC 9110 section 12.5.3: all that have a weight; "*" is for all others.
-    weight = {c: wanted.get(c, wanted.get("*", 0)) for c in ("zstd", "br", "gzip")}
-    assert set(found) == {
-        coding
-        for coding in weight
-        if weight[coding] and weight[coding] >= wanted.get("identity", 0)
-    }
+    weight = {c: wanted.get(c, wanted.get("*", 0)) for c in ("zstd", "br", "gzip", "identity")}
+    least = weight.pop("identity")
+    assert set(found) == {coding for coding in weight if weight[coding] and weight[coding] >= least}
     assert [weight[coding] for coding in found] == sorted(
         (weight[coding] for coding in found), reverse=True
     )

@@ -257,8 +257,8 @@ def test_request() -> None:
         ("GET", 204, 7, b"", False),
         ("GET", 304, 0, b"", False),
         ("GET", 304, 7, b"Content-Length: 7\r\n", False),
-        ("CONNECT", 404, 7, b"Content-Length: 7\r\n", True),
-        ("CONNECT", 300, 7, b"Content-Length: 7\r\n", True),
+        ("CONNECT", 404, 7, b"Content-Length: 7\r\nConnection: close\r\n", True),
+        ("CONNECT", 300, 7, b"Content-Length: 7\r\nConnection: close\r\n", True),
     ],
 )
 def test_response(
@@ -273,22 +273,16 @@ def test_response(
     assert data == status_line + DATE + fields + b"\r\n"
     pair.server.finish_response()
     assert not pair.server.discard_request_body()
-    assert pair.server.start_next_cycle()
+    # What comes after a CONNECT may have been meant for the tunnel.
+    assert pair.server.start_next_cycle() is (method != "CONNECT")
 
 
-@pytest.mark.parametrize(
-    ("method", "status"),
-    [
-        (method, status)
-        for method in ("GET", "HEAD", "POST", "OPTIONS", "CONNECT")
-        for status in (200, 204, 304, 404, 500)
-        if method != "CONNECT" or status >= 300
-    ],
-)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+@pytest.mark.parametrize("status", [200, 204, 304, 404, 500])
 def test_a_client_reads_the_response_and_goes_on(method: str, status: int) -> None:
     pair = Pair()
     for body in (b"", b"hello"):
-        pair.request(method, "h:80" if method == "CONNECT" else "/")
+        pair.request(method, "/")
         response, received = pair.respond(status, body)
         assert response.status_code == status
         assert received == (b"" if method == "HEAD" or status in (204, 304) else body)

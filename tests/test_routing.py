@@ -439,8 +439,8 @@ async def test_each_method_registers_for_itself(method: str, *, decorate: bool) 
         assert register("/:name")(handler) is handler
     else:
         register("/:name", handler)
-    async with open_client(app) as client:
-        for other in METHODS:
+    for other in METHODS:
+        async with open_client(app) as client:
             target = "connect:1" if other == "CONNECT" else f"/{other.lower()}"
             response = await client.request(other, target)
             await response.read()

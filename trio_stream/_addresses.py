@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from typing import Any, TypeAlias
 
 Address: TypeAlias = tuple[Any, ...]
+
+_MAPPED_PREFIX = 96  # the bits before an address of IPv4 that is written as IPv6: ::ffff:0:0/96
 
 
 def make_address(ip: IPv4Address | IPv6Address, port: int) -> Address:
@@ -31,7 +40,15 @@ def is_trusted(address: object, proxies: tuple[str, ...]) -> bool:
 @lru_cache(maxsize=1024)
 def _is_host_trusted(host: str, proxies: tuple[str, ...]) -> bool:
     ip = _unmap(ip_address(host))  # on a socket that takes both, IPv4 looks like IPv6
-    return any(ip in ip_network(proxy) for proxy in proxies if proxy != "unix")
+    return any(ip in _network(proxy) for proxy in proxies if proxy != "unix")
+
+
+def _network(proxy: str) -> IPv4Network | IPv6Network:
+    network = ip_network(proxy)
+    first = _unmap(network.network_address)
+    if network.version == 6 and first.version == 4 and network.prefixlen >= _MAPPED_PREFIX:
+        return IPv4Network((int(first), network.prefixlen - _MAPPED_PREFIX))
+    return network
 
 
 def _unmap(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

@@ -22,6 +22,7 @@ _HTTP_DATE = re.compile(
 )
 
 _SECOND = 1_000_000_000  # in nanoseconds
+_FIRST_SECOND = -62_135_596_800  # of the year 1, before which there are no dates
 
 
 class Validators:
@@ -45,7 +46,7 @@ class Validators:
     def __init__(self, modified_ns: int, size: int, coding: str, now_ns: int) -> None:
         self._is_strong = now_ns - modified_ns >= _SECOND
         # A date in the future would make no sense to a cache: RFC 9110 section 8.8.2.1.
-        self._modified = min(modified_ns, now_ns) // _SECOND
+        self._modified = max(min(modified_ns, now_ns) // _SECOND, _FIRST_SECOND)
         suffix = f"-{coding}" if coding else ""
         self.etag = f'{"" if self._is_strong else "W/"}"{modified_ns:x}-{size:x}{suffix}"'
         self.last_modified = formatdate(self._modified, usegmt=True)

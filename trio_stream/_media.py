@@ -71,6 +71,6 @@ def acceptable_codings(accept_encoding: Sequence[str]) -> list[str]:
             coding = match[1].lower()
             weights["gzip" if coding == "x-gzip" else coding] = float(match[2] or 1)
     codings = {coding: weights.get(coding, weights.get("*", 0)) for coding in CODINGS}
-    least = weights.get("identity", 0)
+    least = weights.get("identity", weights.get("*", 0))
     found = [coding for coding, weight in codings.items() if weight > 0 and weight >= least]
     return sorted(found, key=lambda coding: -codings[coding])

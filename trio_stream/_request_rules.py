@@ -57,7 +57,9 @@ def check_request(request: RequestHead, config: Config) -> CheckedRequest:
             _check_host(http_version, hosts)
             awaits_continue = _awaits_continue(http_version, values_of(ruling, b"expect"))
             body = _choose_body(request, ruling, config)
-    is_last = http_version < b"1.1" or fields.close  # RFC 9112 section 9.3
+    # RFC 9112 section 9.3. And after a CONNECT, which gets no tunnel here, may come what was meant
+    # for one: from somebody else than the client.
+    is_last = http_version < b"1.1" or fields.close or method == b"CONNECT"
     if authority is not None:
         request = request._replace(fields=_with_host(fields, authority))
     return CheckedRequest(request, body, is_last, awaits_continue)
