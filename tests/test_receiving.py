@@ -474,7 +474,7 @@ FIELD = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
     ],
 )
 @pytest.mark.parametrize("says_so", [False, True])
-async def test_all_of_a_form_counts(body: bytes, *, says_so: bool) -> None:
+async def test_all_of_a_form_counts(body: bytes, autojump_clock: object, *, says_so: bool) -> None:
     async def handler(res: Response, req: Request) -> None:
         res.end(f"{len(await req.form(max_bytes))}")
 
@@ -488,7 +488,7 @@ async def test_all_of_a_form_counts(body: bytes, *, says_so: bool) -> None:
     assert received.startswith(b"HTTP/1.1 413 ")
 
 
-async def test_a_length_that_a_part_names_is_not_its_limit() -> None:
+async def test_a_length_that_a_part_names_is_not_its_limit(autojump_clock: object) -> None:
     async def handler(res: Response, req: Request) -> None:
         res.end(repr([await part.read(5) async for part in req.parts()]))
 
