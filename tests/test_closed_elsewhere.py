@@ -154,6 +154,29 @@ async def test_while_the_handler_reads_the_body() -> None:
     assert results == [AbortReason.CLIENT_CLOSED]
 
 
+async def test_when_a_request_has_come_that_was_not_received_yet() -> None:
+    near, far = socket.socketpair()
+
+    class Closing(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task.name.endswith("serve_stream"):
+                trio.lowlevel.remove_instrument(self)
+                served.stream.socket.close()
+                os.dup2(near.fileno(), served._fd)
+
+    with near, far:
+        far.send(get("/of-somebody-else"))
+        near.setblocking(False)
+        far.setblocking(False)
+        async with serving(App()) as served:
+            await wait_all_tasks_blocked()
+            trio.lowlevel.add_instrument(Closing())
+            await served.client.send_all(get("/"))
+        os.close(served._fd)
+        assert received(near) == get("/of-somebody-else")
+        assert received(far) == b""
+
+
 @pytest.mark.parametrize("half_close", ["abort", "serve"])
 async def test_after_the_answer(half_close: Literal["abort", "serve"]) -> None:
     app = App(config=Config(half_close=half_close))

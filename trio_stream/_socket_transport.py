@@ -148,7 +148,7 @@ class SocketTransport(Transport):
             try:
                 # Nearly always there is nothing yet: to try first would cost a call that fails.
                 await trio.lowlevel.wait_readable(fd)
-                return os.read(fd, max_bytes)
+                return os.read(self._fileno(), max_bytes)
             except BlockingIOError:
                 pass
             except (OSError, trio.ClosedResourceError) as exc:
