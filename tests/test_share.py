@@ -232,6 +232,19 @@ async def test_an_archive_has_all_that_may_be_seen_below_a_folder(folder: Path) 
     assert unzip(body) == {}
 
 
+async def test_in_an_archive_no_two_files_have_one_name(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    contents = set()
+    for name in (b"%E9", b"\xe9", b"%E9~", b"100%"):
+        with open(folder + b"/" + name, "wb") as file:  # noqa: PTH123 (not UTF-8)
+            file.write(name)
+        contents.add(name)
+    _, body = await get(tmp_path, "/?zip")
+    archive = unzip(body)
+    assert set(archive.values()) == contents
+    assert f"{tmp_path.name}/100%" in archive
+
+
 async def test_head_of_an_archive_has_no_body(folder: Path) -> None:
     async with open_share(folder) as client:
         response = await client.request("HEAD", "/?zip")

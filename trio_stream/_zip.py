@@ -50,9 +50,15 @@ async def zip_folder(tree: Tree, names: Sequence[str], prefix: str) -> AsyncGene
 
 def _zip_folder(tree: Tree, names: Sequence[str], prefix: str) -> Generator[bytes, None, None]:
     archive = zipstream.ZipStream()
+    taken: set[str] = set()  # of those with a `%`: no two others are alike
     for path, file in tree.walk(names):
+        name = _entry_name(f"{prefix}/{path}")
+        while name in taken:
+            name += "~"
+        if "%" in name:
+            taken.add(name)
         with file:
-            archive.add(_read(file), _entry_name(f"{prefix}/{path}"), size=file.size)
+            archive.add(_read(file), name, size=file.size)
             yield from archive.all_files()
     yield from archive.finalize()
 
