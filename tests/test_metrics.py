@@ -322,3 +322,15 @@ async def test_a_failing_check_is_not_ready_and_logged(caplog: pytest.LogCapture
     (record,) = caplog.records
     assert record.exc_info is not None
     caplog.clear()
+
+
+@pytest.mark.parametrize("version", ["abc", "x", '"1.0.0"', "", "1.x.0"])
+@pytest.mark.parametrize("media_type", ["application/openmetrics-text", "text/plain"])
+async def test_a_version_that_is_none_is_no_error(media_type: str, version: str) -> None:
+    app = App()
+    app.metrics("/metrics")
+    async with open_client(app) as client:
+        accept = f"{media_type};version={version}"
+        response = await client.request("GET", "/metrics", headers=[("Accept", accept)])
+        assert response.status_code == 200
+        assert b"trio_stream_requests" in await response.read()

@@ -44,7 +44,10 @@ GAUGES = {
 async def send_metrics(res: Response, req: Request) -> None:
     """Answer with the metrics of all workers, in the format that the client prefers."""
     workers = await all_workers(res._stats)
-    encode, content_type = exposition.choose_encoder(req.headers.get("Accept", ""))
+    try:
+        encode, content_type = exposition.choose_encoder(req.headers.get("Accept", ""))
+    except (TypeError, ValueError):  # it asks for a version that is none
+        encode, content_type = exposition.choose_encoder("")
     res.write_header("Content-Type", content_type).write_header("Cache-Control", "no-store")
     res.end(encode(_Collector(workers)))
 

@@ -95,7 +95,8 @@ class LogDisplay:
 
 def _open_display() -> AbstractContextManager[Display]:
     """The best there is: live lines need a terminal that can move its cursor, and `rich`."""
-    if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # `None` if it takes nothing
+    if is_terminal and os.environ.get("TERM") not in ("dumb", "unknown"):
         with suppress(ImportError):
             from ._live import open_live_display
 
