@@ -335,6 +335,12 @@ def test_live_lines_need_a_terminal_and_a_library(
         assert isinstance(display, LiveDisplay if is_live else LogDisplay)
 
 
+def test_without_a_stdout_there_are_no_live_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with _progress._open_display() as display:
+        assert isinstance(display, LogDisplay)
+
+
 # A terminal...
 
 
