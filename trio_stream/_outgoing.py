@@ -186,7 +186,7 @@ class Outgoing:
             size += len(pieces[0]) + 2
         taken = self._transport.send_some(*pieces)
         rest = () if taken == size else after(taken, pieces)
-        self.blocked = bool(rest)
+        self.blocked = self.blocked or bool(rest)
         if not self._is_chunked:
             self._stats.body_bytes_sent += taken
             self._corked = list(rest)

@@ -50,11 +50,13 @@ class SendingResponse(ResponseBase):
         self._sending = True
         self._plain_until = 0
         try:
-            if start >= self._yield_at or not view or self._abort_was_told:
+            if start >= self._yield_at or not view or self._abort_was_told or not self._has_body:
                 if self._outgoing.is_corked and not self._outgoing.blocked:
                     self._flush()
                 self._begin_turn()
                 await cancel_shielded_checkpoint()
+                # Nothing of `view` was sent, and what was queued may have gone in the meantime.
+                start = self._outgoing.offset
             if self._abort_reason is None or self._abort_was_told:
                 await checkpoint_if_cancelled()
             while self._outgoing.queued and not (self._ended or self._is_over):
