@@ -350,10 +350,13 @@ async def test_responses_that_outlive_their_connection_touch_nothing(
 ) -> None:
     app = App()
     kept: list[Response] = []
+    fds: list[int] = []
 
     @app.get("/:size")
     async def handler(res: Response, req: Request) -> None:
         kept.append(res)
+        if isinstance(res._transport, SocketTransport):
+            fds.append(res._transport._fileno())
         await res.send_chunk(body(0, 1000), int(req.params["size"]))
         if not res._complete:
             await trio.sleep_forever()
@@ -372,6 +375,7 @@ async def test_responses_that_outlive_their_connection_touch_nothing(
             complete, aborted = kept
             if isinstance(aborted._transport, SocketTransport):
                 assert aborted._transport._fileno() == -1
+                assert fds[-1] in {end.fileno() for end in sockets}
             told: list[Response] = []
             for _ in range(2):
                 for data in (b"x", b""):

@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
             method = self.head.method.decode("ascii")
             target = self.head.target.decode("ascii")
             http_version = self.head.http_version.decode("ascii")
-            referer, user_agent = _find_origin(self.head.fields)
+            referer, user_agent = _referer_and_user_agent(self.head.fields)
         return {
             "client": _name_client(self.client),
             "method": method,
@@ -114,12 +114,12 @@ def log_outcome(outcome: Outcome) -> None:
     logger.handle(record)
 
 
-def _find_origin(fields: Fields) -> tuple[str | None, str | None]:
+def _referer_and_user_agent(fields: Fields) -> tuple[str | None, str | None]:
     """The last `Referer` and `User-Agent` of `fields`, which may be those of many requests."""
-    if fields.origin is None:
+    if fields.referer_and_user_agent is None:
         found = {name.lower(): value.decode("latin-1") for name, value in fields.items}
-        fields.origin = found.get(b"referer"), found.get(b"user-agent")
-    return fields.origin
+        fields.referer_and_user_agent = found.get(b"referer"), found.get(b"user-agent")
+    return fields.referer_and_user_agent
 
 
 def _name_client(client: object) -> str | None:

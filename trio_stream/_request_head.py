@@ -33,17 +33,17 @@ class Fields:
       are_plain: They name one valid host, and nothing about a body. So they are good for any
         request.
       close: They ask for the end of the connection.
-      origin: `Referer` and `User-Agent`, once the access log has looked for them.
+      referer_and_user_agent: Once the access log has looked for them.
     """
 
-    __slots__ = ("_list", "are_plain", "close", "origin", "raw")
+    __slots__ = ("_list", "are_plain", "close", "raw", "referer_and_user_agent")
 
     def __init__(self, raw: bytes, list_items: Callable[[], list[tuple[bytes, bytes]]]) -> None:
         self.raw = raw
         self._list = list_items
         self.are_plain = False
         self.close = False
-        self.origin: tuple[str | None, str | None] | None = None
+        self.referer_and_user_agent: tuple[str | None, str | None] | None = None
 
     @property
     def items(self) -> list[tuple[bytes, bytes]]:

@@ -52,12 +52,12 @@ def _zip_folder(tree: Tree, names: Sequence[str], prefix: str) -> Generator[byte
     archive = zipstream.ZipStream()
     taken: set[str] = set()  # of those with a `%`: no two others are alike
     for path, file in tree.walk(names):
-        name = _entry_name(f"{prefix}/{path}")
-        while name in taken:
-            name += "~"
-        if "%" in name:
-            taken.add(name)
         with file:
+            name = _entry_name(f"{prefix}/{path}")
+            while name in taken:
+                name += "~"
+            if "%" in name:
+                taken.add(name)
             archive.add(_read(file), name, size=file.size)
             yield from archive.all_files()
     yield from archive.finalize()

@@ -41,7 +41,7 @@ class Growth(Scenario):
 
     All connections stream at once, without end; what is counted begins when each has received its
     first part, so that it is free of what requests cost, and of what a server does while it does
-    not know its client: the first MiB costs `trio_stream` half as much again. The clients discard
+    not know its client: the first MiB cost `trio_stream` 1.4 times as much. The clients discard
     what they receive.
     """
 
