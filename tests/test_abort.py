@@ -762,6 +762,58 @@ async def test_on_aborted_after_the_abort_is_called_at_once() -> None:
         assert log == [AbortReason.CLIENT_CLOSED, "registered"]
 
 
+async def test_on_aborted_counts_once_whenever_it_is_registered_again() -> None:
+    log: list[str] = []
+    app = App(cancel_on_abort=False)
+
+    def told(res: Response) -> None:
+        log.append("told")
+        res.on_aborted(told).on_aborted(also_told)
+
+    def also_told(_: Response) -> None:
+        log.append("also told")
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        res.on_aborted(told)
+        await res.wait_aborted()
+        res.on_aborted(told).on_aborted(also_told)
+        log.append("registered")
+
+    async with open_client(app) as client:
+        await client.send_all(get("/"))
+        await wait_all_tasks_blocked()
+        client.vanish()
+        await wait_all_tasks_blocked()
+        assert log == ["told", "also told", "registered"]
+
+
+@pytest.mark.parametrize("size", [100, 1000, 100_000, 400_000])
+@pytest.mark.parametrize("total_size", [None, 1_000_000], ids=["chunked", "known length"])
+async def test_offset_of_an_aborted_response_is_what_left(
+    size: int, total_size: int | None, autojump_clock: MockClock
+) -> None:
+    offsets: list[int] = []
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, req: Request) -> None:
+        res.on_aborted(lambda res: offsets.append(res.get_write_offset()))
+        with trio.move_on_after(1):
+            for _ in range(400_000 // size):
+                await res.send_chunk(pattern(size), total_size)
+        raise LookupError
+
+    async with open_client(app, window=300_000) as client:
+        await client.send_all(get("/"))
+        await trio.sleep(2)
+        received = b""
+        while data := await client.receive_some():
+            received += data
+        decoded, _ = decode(received)
+        assert offsets == [len(decoded.body)]
+
+
 async def test_error_in_on_aborted_is_logged_and_the_others_are_called(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -165,6 +165,26 @@ async def test_closing_it_ends_the_body_and_waits_for_all_of_it() -> None:
         assert len(closed_at.take_all()) == 1
 
 
+async def test_closing_that_is_cancelled_while_it_waits_has_ended_the_body(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def handler(res: Response, _: Request) -> None:
+        stream = res.body_stream()
+        res.write(pattern(1000))
+        with trio.move_on_after(1) as scope:
+            await stream.aclose()
+        assert scope.cancelled_caught
+
+    async with open_client(app_with(handler), window=200) as client:
+        await client.send_all(get("/", "Connection: close"))
+        await trio.sleep(2)
+        received = b""
+        while data := await client.receive_some():
+            received += data
+        decoded, _ = decode(received)
+        assert (decoded.body, decoded.is_whole) == (pattern(1000), True)
+
+
 async def test_exact_bytes() -> None:
     async def handler(res: Response, _: Request) -> None:
         async with res.body_stream() as stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -406,13 +407,34 @@ def test_what_was_corked_and_did_not_leave_is_taken_off_at_the_end(
     assert out.is_flushed
 
 
-@pytest.mark.parametrize("room", [0, 1, 9])
-def test_a_corked_frame_that_has_not_begun_is_taken_off_at_the_end(room: int) -> None:
-    wire, out = corked_body(room, is_chunked=True)
+@pytest.mark.parametrize("is_corked", [False, True])
+@pytest.mark.parametrize("room", range(11))
+def test_what_did_not_leave_of_a_frame_is_taken_off_at_the_end(room: int, is_corked: bool) -> None:
+    if is_corked:
+        wire, out = corked_body(room, is_chunked=True)
+    else:
+        wire = Wire(len(CHUNKED_HEAD))
+        out = outgoing(wire, CHUNKED_HEAD, is_chunked=True)
+        out.flush()
+        wire.data, wire.room = b"", room
+        out.send(b"abcde")
     out.abandon()
     assert wire.data == b"5\r\nabcde\r\n"[:room]
-    assert out.offset == out._stats.body_bytes_sent == (5 if room else 0)
+    assert out.offset == len(wire.data[3:8])
     assert not out.is_corked
+
+
+def test_a_tail_that_did_not_leave_is_no_part_of_the_body() -> None:
+    wire = Wire(0)
+    out = outgoing(wire, CHUNKED_HEAD, is_chunked=True)
+    go_on(out, wire, len(CHUNKED_HEAD))
+    wire.room = 1
+    out.send(b"abcde")
+    tail = b"0\r\nChecksum: 1234567890\r\n\r\n"
+    out.finish(tail)
+    for taken in range(1, 10 + len(tail) - 1):
+        go_on(out, wire, 1)
+        assert offset_if_abandoned(out) == min(max(taken + 1 - 3, 0), 5)
 
 
 def test_nothing_that_was_corked_counts_over_a_broken_transport() -> None:
@@ -425,6 +447,13 @@ def test_nothing_that_was_corked_counts_over_a_broken_transport() -> None:
     assert out.offset == 5
     out.abandon()
     assert (out.offset, out._stats.body_bytes_sent) == (0, 0)
+
+
+def offset_if_abandoned(out: Outgoing) -> int:
+    abandoned = copy(out)
+    abandoned._transport = cast("Transport", Wire(0))
+    abandoned.abandon()
+    return abandoned.offset
 
 
 # All of it
@@ -462,6 +491,7 @@ def test_any_parts_over_any_rooms_decode_to_what_was_given(
         assert out.offset == out._stats.body_bytes_sent + out._corked_size
         received = decode(wire.data)[0].body if len(wire.data) >= len(head) else b""
         assert received == pattern(total)[: len(received)]
+        assert offset_if_abandoned(out) == len(received)
         assert len(received) <= out.offset - out._corked_size <= len(received) + beyond_head
 
     def make_room(way: str) -> None:

@@ -70,8 +70,9 @@ class BodyStream(trio.abc.SendStream):
     async def aclose(self) -> None:
         """End the body, and wait until all of it has gone.
 
-        If this is cancelled, as `trio.aclose_forcefully` does, or cuts off a `send_all` of another
-        task, the body is not ended: the client sees that it is not complete.
+        If this is cancelled from the start, as `trio.aclose_forcefully` does, or cuts off a
+        `send_all` of another task, the body is not ended: the client sees that it is not complete.
+        If it is cancelled while it waits, all that was sent is delivered, and the end, too.
         """
         was_closed, self._closed = self._closed, True
         if self._call is not None:

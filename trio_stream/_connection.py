@@ -301,6 +301,7 @@ class Connection:
             self._cancel_scope.deadline = inf  # which the handler has set for itself
         self._stats.active_responses -= 1
         response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
+        response._forget_handlers()
         # Whatever else ended it early, the client shall see what was accepted, and then the cut:
         # one that has ended its stream may still read, if only the answer before.
         self._client_is_lost = response.abort_reason is AbortReason.STALLED

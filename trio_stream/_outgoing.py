@@ -71,8 +71,10 @@ class Outgoing:
     """
 
     __slots__ = (
+        "_after_frame",
         "_corked",
         "_corked_size",
+        "_frame_size",
         "_is_chunked",
         "_stats",
         "_tail",
@@ -88,6 +90,8 @@ class Outgoing:
         self._stats = stats
         self._is_chunked = False
         self._unsent: tuple[Bytes, ...] = ()  # before anything else: a head, the rest of a frame
+        self._frame_size = 0  # so much of the body is in that frame...
+        self._after_frame = 0  # ...and so many bytes follow it
         self._corked: list[Bytes] = []  # counts, but was not sent yet
         self._corked_size = 0
         self._tail = b""  # goes after all that is queued
@@ -193,17 +197,18 @@ class Outgoing:
             self._corked_size -= taken
         elif taken:  # the frame counts
             self._stats.body_bytes_sent += self._corked_size
-            self._unsent = rest
+            self._keep_frame(rest, self._corked_size)
             self._corked = []
             self._corked_size = 0
         return not rest
 
     def abandon(self) -> None:
-        """Take off the offset what is corked and does not go now: the body ends here."""
+        """Take off the offset what was accepted and does not go now: the body ends here."""
         if not self.blocked:
             with suppress(trio.BrokenResourceError):
                 self.uncork()
-        self.offset -= self._corked_size
+        unsent = sum(map(len, self._unsent)) - self._after_frame
+        self.offset -= self._corked_size + min(max(unsent, 0), self._frame_size)
         self._corked = []
         self._corked_size = 0
 
@@ -244,6 +249,7 @@ class Outgoing:
         if self.queued or self.blocked:
             return
         if pieces := (*self._unsent, self._tail) if self._tail else self._unsent:
+            self._after_frame += len(self._tail)
             self._tail = b""
             self._unsent = after(self._transport.send_some(*pieces), pieces)
             self.blocked = bool(self._unsent)
@@ -282,5 +288,11 @@ class Outgoing:
             self._unsent = after(taken, unsent)
             return False
         rest = after(taken, pieces)
-        self._unsent = rest if is_lent or not rest else (b"".join(rest),)
+        self._keep_frame(rest if is_lent or not rest else (b"".join(rest),), len(frame))
         return True
+
+    def _keep_frame(self, rest: tuple[Bytes, ...], size: int) -> None:
+        """Have `rest` go before anything else, of a frame with `size` bytes of the body."""
+        self._unsent = rest
+        self._frame_size = size
+        self._after_frame = len(b"\r\n")

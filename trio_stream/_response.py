@@ -85,8 +85,8 @@ class Response(ServedResponse):
         By the transport; of a chunked body, the rest of the frame that it has taken the beginning
         of counts, too. What `write` has queued counts when its turn comes: `await drain()` before
         noting an offset to go on from. Of small chunks in a row, `send_chunk` counts up to 256 KiB
-        that leave together, within a turn of the scheduler; what the client will not get of them is
-        taken off again before `on_aborted` handlers run.
+        that leave together, within a turn of the scheduler. What the transport will not get of all
+        this is taken off again before `on_aborted` handlers run.
         """
         return self._outgoing.offset
 

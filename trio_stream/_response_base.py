@@ -159,9 +159,8 @@ class ResponseBase:
         self._plain_until = 0
         self._outgoing.abandon()
         self._stats.aborts[reason] += 1
-        handlers = self._aborted_handlers
-        self._forget_handlers()
-        for handler in handlers:
+        self._writable_handler = None
+        for handler in tuple(self._aborted_handlers):
             self._call_aborted_handler(handler)
         self._wake()
         if self._cancel_on_abort:
@@ -169,14 +168,15 @@ class ResponseBase:
 
     def _tell_aborted(self, handler: Callable[..., object]) -> None:
         """Have `handler` called with the response when it is aborted, or now if it has been."""
+        if self._complete or handler in self._aborted_handlers:
+            return
+        self._aborted_handlers.append(handler)
         if self._abort_reason is not None:
             self._call_aborted_handler(handler)
-        elif not self._complete and handler not in self._aborted_handlers:
-            self._aborted_handlers.append(handler)
 
     def _forget_handlers(self) -> None:
         # They usually refer to this response: without this, only the garbage collector would end
-        # it.
+        # it. After an abort they are needed until the connection leaves it, to be told once.
         self._writable_handler = None
         self._aborted_handlers = []
 
@@ -207,7 +207,7 @@ class ResponseBase:
                 f"{method}() without a total_size came after total_size={self._total_size}"
             )
 
-    def _set_total_size(self, total_size: int) -> None:
+    def _check_total_size(self, total_size: int) -> None:
         if not isinstance(total_size, int):
             raise TypeError(f"total_size must be an integer, not {total_size!r}")
         if total_size < 0:
@@ -220,4 +220,3 @@ class ResponseBase:
             raise ValueError(
                 f"total_size={total_size} came after the head was sent without a length"
             )
-        self._total_size = total_size

@@ -100,13 +100,14 @@ class SendingResponse(ResponseBase):
             return GONE
         if self._ended or total_size != self._total_size:
             self._check_body_is_open()
-            self._set_total_size(total_size)
+            self._check_total_size(total_size)
         missing = total_size - self._outgoing.offset
         if len(view) > missing:
             raise ValueError(
                 f"{len(view)} bytes at offset {self._outgoing.offset} "
                 f"go beyond total_size={total_size}"
             )
+        self._total_size = total_size
         has_body = self._head_started or self._protocol.response_has_body(self._head.status)
         if not (missing and has_body):
             self._end(b"")
