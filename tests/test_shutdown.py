@@ -245,22 +245,6 @@ async def test_serve_returns_after_the_grace(
     assert caplog.messages[-1] == "shut down"
 
 
-async def test_shutdown_before_it_serves() -> None:
-    async with trio.open_nursery() as nursery:
-        app = hello_app()
-
-        @app.lifespan
-        @asynccontextmanager
-        async def lifespan() -> AsyncIterator[None]:
-            servers[0].shutdown()
-            yield
-
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        servers = [app._make_server(listeners)]
-        await servers[0].serve(lambda _: None)
-        nursery.cancel_scope.cancel()
-
-
 # The lifespan...
 
 
@@ -392,3 +376,42 @@ async def test_the_end_of_a_lifespan_has_a_limit(
     assert caplog.messages[-1] == (
         "shutting down: a lifespan has not ended in time, and is cancelled"
     )
+
+
+@pytest.mark.parametrize(
+    ("grace", "seconds", "ended_at"), [(25, 20, 20), (25, inf, 25), (1, 2, 2), (1, inf, 3)]
+)
+async def test_a_shutdown_while_lifespans_begin(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    grace: float,
+    seconds: float,
+    ended_at: float,
+) -> None:
+    caplog.set_level(logging.INFO, "trio_stream")
+    spy = Spy(app := App(), "a")
+
+    @app.lifespan
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[None]:
+        await trio.sleep(seconds)
+        spy.told.append("began")
+        yield
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = app._make_server(listeners)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, lambda _: spy.told.append("serves"))
+        await wait_all_tasks_blocked()
+        server.shutdown(grace=grace)
+        server.shutdown()
+    for listener in listeners:
+        await listener.aclose()
+    assert trio.current_time() == ended_at
+    in_time = seconds < inf
+    # What is open is cancelled, too, if another one takes too long.
+    assert spy.told == ["a opens", *["began", "a closes"] * in_time]
+    assert server.has_cut_off is not in_time
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    too_long = "shutting down: a lifespan has not begun in time, and is cancelled"
+    assert warnings == [too_long] * (not in_time)

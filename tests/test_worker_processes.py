@@ -163,6 +163,41 @@ async def test_no_worker_outlives_its_supervisor(app: Path) -> None:
     await stream.aclose()
 
 
+IMPORT_HANGS = """
+import sys, time
+
+print("hangs", file=sys.stderr)
+time.sleep(1000)
+"""
+
+LIFESPAN_HANGS = """
+import contextlib, sys, trio
+from trio_stream import App, Config
+
+app = App(config=Config(shutdown_grace=0.1))
+
+@app.lifespan
+@contextlib.asynccontextmanager
+async def hang():
+    print("hangs", file=sys.stderr)
+    await trio.sleep(1000)
+    yield
+"""
+
+
+@pytest.mark.parametrize("text", [IMPORT_HANGS, LIFESPAN_HANGS], ids=["import", "lifespan"])
+async def test_no_worker_that_hangs_as_it_starts_outlives_its_supervisor(
+    app: Path, text: str
+) -> None:
+    app.write_text(text)
+    async with run_python(*options(app, "--workers", "2")) as program:
+        log = Log(program)
+        await log.wait_for("hangs")
+        program.process.kill()
+        with trio.fail_after(20):
+            await log.wait_end()  # nobody has its stderr any more
+
+
 async def test_what_cannot_be_imported_is_told_once(app: Path) -> None:
     app.write_text("import nothing_of_that_name")
     async with run_python(*options(app, "--workers", "3")) as program:

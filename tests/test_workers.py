@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -504,13 +505,27 @@ def test_a_worker_is_found_once(channel: socket.socket) -> None:
 async def test_a_worker_ends_with_its_supervisor(channel: socket.socket, has_read: bool) -> None:
     worker = take_worker()
     assert worker is not None
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with worker.watch_supervisor():
-            worker.tell_ready(2.5)
-            if has_read:
-                channel.recv(10)
-            channel.close()
-            with trio.fail_after(10):
-                assert await anext(signals) == signal.SIGTERM
-            worker.tell_ready(2.5)  # nobody hears it
+    with trio.open_signal_receiver(signal.SIGTERM) as signals, worker.watch_supervisor():
+        worker.tell_ready(2.5)
+        if has_read:
+            channel.recv(10)
+        channel.close()
+        with trio.fail_after(10):
+            assert await anext(signals) == signal.SIGTERM
+        worker.tell_ready(2.5)  # nobody hears it
     assert isinstance(worker, Worker)
+
+
+async def test_a_supervisor_may_outlive_its_worker(channel: socket.socket) -> None:
+    worker = take_worker()
+    assert worker is not None
+    threads = threading.active_count()
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        with worker.watch_supervisor():
+            assert threading.active_count() == threads + 1
+        assert threading.active_count() == threads
+        channel.close()
+        await wait_all_tasks_blocked(0.01)
+        with trio.move_on_after(0) as scope:
+            await anext(signals)
+        assert scope.cancelled_caught

@@ -67,7 +67,8 @@ def main(args: Sequence[str] | None = None) -> int:
             if several and worker is None:
                 given = sys.argv[1:] if args is None else args
                 return supervise([sys.executable, "-m", "trio_stream", *given], options)
-            return serve_target(options, worker)
+            with worker.watch_supervisor() if worker else nullcontext():
+                return serve_target(options, worker)
     except UsageError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return 2
@@ -118,11 +119,10 @@ def serve(
     is_bound = False
 
     @asynccontextmanager
-    async def enclose() -> AsyncIterator[None]:
+    async def note_bound() -> AsyncIterator[None]:
         nonlocal is_bound
         is_bound = True  # whatever is raised now is not about the address
-        async with worker.watch_supervisor() if worker else nullcontext():
-            yield
+        yield
 
     def tell(server: Server) -> None:
         if worker is None or worker.announces:
@@ -130,7 +130,7 @@ def serve(
         if worker is not None:
             worker.tell_ready(app.config.shutdown_grace)
 
-    app._lifespans.insert(0, enclose)
+    app._lifespans.insert(0, note_bound)
     certificates = load_certificates(options)
     try:
         return app.run(

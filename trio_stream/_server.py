@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_stream")
 
-# What lifespans have to end when responses have used up the grace. A supervisor kills a worker two
-# seconds later.
+# What lifespans have to begin or end when responses have used up the grace. A supervisor kills a
+# worker two seconds later.
 _LIFESPAN_GRACE = 3.0
 
 
@@ -73,6 +73,7 @@ class Server:
         self._accepting = trio.CancelScope()
         self._serving = trio.CancelScope()
         self._grace = trio.CancelScope()  # ends when responses under way are cut off
+        self._has_begun = False
         self._running = trio.CancelScope()
 
     def __repr__(self) -> str:
@@ -108,7 +109,7 @@ class Server:
 
     @property
     def has_cut_off(self) -> bool:
-        """Whether the end has cut off a response, or a lifespan in its own end."""
+        """Whether the end has cut off a response, or a lifespan that began or ended."""
         return self.stats.aborts[AbortReason.SHUTDOWN] > 0 or self._running.cancelled_caught
 
     def shutdown(self, *, grace: float | None = None) -> None:
@@ -118,7 +119,8 @@ class Server:
         over after `grace` seconds is cut off: responses are aborted as `AbortReason.SHUTDOWN`, and
         all that is left is cancelled. Then the lifespans of the app end; they have what is left of
         the grace, and at least 3 seconds, before they are cancelled. Then `serve` returns. Another
-        call can shorten the grace of responses.
+        call can shorten the grace of responses. If lifespans are still beginning, nothing will be
+        served, and they have the same time for that.
 
         Args:
           grace: In seconds; `None` for `Config.shutdown_grace`, `math.inf` for no limit.
@@ -138,6 +140,8 @@ class Server:
             )
         self._grace.deadline = min(self._grace.deadline, trio.current_time() + grace)
         self.stats.shutting_down = True
+        if not self._has_begun:
+            self._limit_lifespans()
         self._accepting.cancel()
         for scope in self._introductions:
             self._hurry(scope)
@@ -151,8 +155,9 @@ class Server:
           started: Called as soon as connections are accepted.
         """
         async with told_to_workers(self.stats), self.running():
-            with self._serving:
-                await self._serve_listeners(started)
+            if not self.is_shutting_down:
+                with self._serving:
+                    await self._serve_listeners(started)
         if self.is_shutting_down:
             logger.info("shut down")
 
@@ -254,18 +259,30 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the app's lifespans open, and the watchers at work, for the length of the block."""
+        """Keep the app's lifespans open, and the watchers at work, for the length of the block.
+
+        If a shutdown has begun when the block does, they may not be, and it should serve nothing.
+        """
         with self._running:
             async with AsyncExitStack() as stack:
                 for open_lifespan in self._lifespans:
                     await stack.enter_async_context(open_lifespan())
+                self._has_begun = True
                 async with self._watching():
                     yield
                 if self.is_shutting_down:
-                    end = trio.current_time() + _LIFESPAN_GRACE
-                    self._running.deadline = max(self._grace.deadline, end)
+                    self._limit_lifespans()
         if self._running.cancelled_caught:
-            logger.warning("shutting down: a lifespan has not ended in time, and is cancelled")
+            logger.warning(
+                "shutting down: a lifespan has not %s in time, and is cancelled",
+                "ended" if self._has_begun else "begun",
+            )
+        if not self._has_begun:
+            yield
+
+    def _limit_lifespans(self) -> None:
+        end = trio.current_time() + _LIFESPAN_GRACE
+        self._running.deadline = max(self._grace.deadline, end)
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:

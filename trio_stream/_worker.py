@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from contextlib import asynccontextmanager, suppress
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-import trio
-
-from ._background import open_background
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 VARIABLE = "TRIO_STREAM_WORKER"
 
@@ -38,19 +35,29 @@ class Worker:
         with suppress(BrokenPipeError):  # it has gone, which is noticed elsewhere
             self._channel.send(str(shutdown_grace).encode())
 
-    @asynccontextmanager
-    async def watch_supervisor(self) -> AsyncIterator[None]:
-        """Shut down, as by a signal, if the supervisor dies before the end of the block."""
-        channel = trio.SocketStream(trio.socket.from_stdlib_socket(self._channel))
-        async with channel, open_background() as start_soon:
+    @contextmanager
+    def watch_supervisor(self) -> Iterator[None]:
+        """Send this process a SIGTERM if the supervisor dies before the end of the block.
 
-            async def wait_for_end() -> None:
-                with suppress(trio.BrokenResourceError):
-                    await channel.receive_some(1)
-                signal.raise_signal(signal.SIGTERM)
+        A thread waits for that, as this process may hang before Trio runs: while it imports an app.
+        """
+        is_over = False
 
-            start_soon(wait_for_end)
+        def wait_for_end() -> None:
+            with suppress(ConnectionError):
+                self._channel.recv(1)
+            if not is_over:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=wait_for_end, name="watch supervisor", daemon=True)
+        thread.start()
+        try:
             yield
+        finally:
+            is_over = True
+            self._channel.shutdown(socket.SHUT_RD)  # which ends its wait
+            thread.join()
+            self._channel.close()
 
 
 def describe_worker(channel: socket.socket, fds: Sequence[int], *, announces: bool) -> str:
