@@ -852,25 +852,28 @@ import os, socket, sys
 from trio_stream.__main__ import main
 
 given = socket.create_server(("127.0.0.1", 0))
-os.dup2(given.fileno(), 3)
+os.dup2(given.fileno(), {fd})
 os.environ |= {env!r} | {{"LISTEN_PID": str(os.getpid())}}
 sys.exit(main({args!r}))
 """
 
 
 @pytest.mark.parametrize(
-    ("env", "args"),
+    ("env", "args", "fd"),
     [
-        ({"LISTEN_FDS": "1"}, ["hello"]),
-        ({"LISTEN_FDS": "1"}, ["hello", "--fd", "3"]),
-        ({}, ["hello", "--fd", "3"]),
-        ({}, ["--fd", "3"]),
+        ({"LISTEN_FDS": "1"}, ["hello"], 3),
+        ({"LISTEN_FDS": "1"}, ["hello", "--fd", "3"], 3),
+        ({}, ["hello", "--fd", "3"], 3),
+        ({}, ["--fd", "3"], 3),
+        ({}, ["hello", "--fd", "0"], 0),
+        ({}, ["hello", "--fd", "0", "--workers", "2"], 0),
     ],
 )
 async def test_it_serves_sockets_that_were_opened_for_it(
-    env: dict[str, str], args: list[str]
+    env: dict[str, str], args: list[str], fd: int
 ) -> None:
-    async with run_python("-c", STARTED_WITH_SOCKETS.format(env=env, args=args)) as program:
+    code = STARTED_WITH_SOCKETS.format(env=env, args=args, fd=fd)
+    async with run_python("-c", code) as program:
         head, _ = await download(await program.read_port(), "/")
         program.process.send_signal(signal.SIGTERM)
         status, _ = await program.wait()

@@ -289,7 +289,7 @@ async def test_hang_up_replaces_them_one_by_one(
     assert "SIGHUP: replacing 2 workers" in log.messages
 
 
-async def test_many_hang_ups_are_one_or_two(
+async def test_many_hang_ups_at_once_are_one(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes = Fakes(Fate(), Fate(ready_at=10))
@@ -297,11 +297,57 @@ async def test_many_hang_ups_are_one_or_two(
     async with supervise(monkeypatch, fakes, 1, statuses):
         for _ in range(5):
             signal.raise_signal(signal.SIGHUP)
-            await trio.sleep(1)
         await trio.sleep(50)
-        assert fakes.started_at == [0, 0, 10]
+        assert fakes.started_at == [0, 0]
         signal.raise_signal(signal.SIGTERM)
     assert statuses == [0]
+
+
+async def test_a_hang_up_ends_the_wait_for_a_successor_that_hangs(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    fakes = Fakes(Fate(), Fate(), Fate(grace=None, stops_in=inf), Fate(grace=None))
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 2, statuses):
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(100)
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(100)
+        assert fakes.told == ["3: SIGTERM", "3: SIGINT", "3: SIGKILL"]
+        assert fakes.started_at == [0, 0, 0, 106]  # and the others go on
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(100)
+        assert fakes.told[3:] == ["4: SIGTERM", "1: SIGTERM", "2: SIGTERM"]
+        assert fakes.started_at[4:] == [200, 200]
+        signal.raise_signal(signal.SIGTERM)
+    assert statuses == [0]
+    warnings = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+    takes_long = "has not begun to serve in 30 seconds, and may go on; SIGHUP starts another"
+    assert warnings == [
+        f"worker 3 {takes_long} instead",
+        "worker 3 has not begun to serve: another one is to be tried",
+        "worker 3 has not ended in 5 seconds, and is killed",
+        f"worker 4 {takes_long} instead",
+        "worker 4 has not begun to serve: another one is to be tried",
+    ]
+
+
+async def test_a_dead_worker_is_followed_though_its_successor_hung(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    fakes = Fakes(Fate(dies_at=10, status=-9), Fate(grace=None))
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 1, statuses):
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(20)
+        assert fakes.started_at == [0, 0]
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(20)
+        assert fakes.started_at == [0, 0, 20, 20]  # one in its place, which is replaced as well
+        assert fakes.told == ["2: SIGTERM", "3: SIGTERM"]
+        signal.raise_signal(signal.SIGTERM)
+    assert statuses == [0]
+    log.clear()
 
 
 async def test_a_successor_that_does_not_serve_changes_nothing(
@@ -404,6 +450,30 @@ async def test_a_change_of_the_code_replaces_them_at_once(
         "worker 2 has ended with status 2 before it served: the others stay",
         "worker 4 has ended with status 1 before it served: the others stay",
     ]
+    log.clear()
+
+
+@pytest.mark.parametrize("first_hangs", [False, True])
+async def test_a_change_replaces_code_that_hangs(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+    first_hangs: bool,
+) -> None:
+    change, changes = trio.open_memory_channel[str](0)
+    hangs = Fate(grace=None)
+    fakes = Fakes(hangs if first_hangs else Fate(), hangs)
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 1, statuses, changes):
+        for _ in range(2):
+            await trio.sleep(10)
+            await change.send("change")
+        await trio.sleep(10)
+        assert fakes.started_at == [0, 10, 20]
+        assert fakes.told == ["2: SIGTERM", "1: SIGTERM"]
+        signal.raise_signal(signal.SIGTERM)
+    assert fakes.told[2:] == ["3: SIGTERM"]
+    assert statuses == [0]
     log.clear()
 
 

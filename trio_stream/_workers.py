@@ -7,12 +7,13 @@ import os
 import signal
 import socket
 import threading
-from contextlib import suppress
+from functools import partial
+from operator import ne
 from subprocess import DEVNULL
 from typing import TYPE_CHECKING
 
 import trio
-from trio_util import run_and_cancelling
+from trio_util import AsyncValue, run_and_cancelling, wait_any
 
 from ._config import Config
 from ._worker import VARIABLE, describe_worker
@@ -24,7 +25,7 @@ except ImportError:
     watchfiles = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 logger = logging.getLogger("trio_stream")
 
@@ -35,6 +36,9 @@ HAVE_WATCHFILES = watchfiles is not None
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _LONG_LIFE = 60.0  # after which a death is no longer a part of a series
+
+# When people are told that one takes long to start.
+_LONG_START = 30.0
 
 # How often a first worker is tried. What it needs may come up a moment later, such as a database;
 # what is missing for longer, whoever has started the supervisor had better know.
@@ -81,11 +85,21 @@ class _Process:
     async def receive_readiness(self, channel: socket.socket) -> None:
         """Wait until it says that it serves; if it dies instead, that is not told here."""
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(channel))
-        if grace := await stream.receive_some(64):
+        async with run_and_cancelling(self._tell_that_it_takes_long):
+            grace = await stream.receive_some(64)
+        if grace:
             self.grace = float(grace)
             self.is_ready = True
             self.settled.set()
             logger.info("%s serves", self)
+
+    async def _tell_that_it_takes_long(self) -> None:
+        await trio.sleep(_LONG_START)
+        logger.warning(
+            "%s has not begun to serve in %g seconds, and may go on; SIGHUP starts another instead",
+            self,
+            _LONG_START,
+        )
 
     async def stop(self, *, hurry: bool = False) -> None:
         """Let it shut down, but not for longer than its grace, and wait for its end."""
@@ -134,7 +148,8 @@ class Supervisor:
     """Keeps a number of workers running until a signal ends it.
 
     SIGTERM and SIGINT are passed on, and waited for; a second one kills. SIGHUP replaces the
-    workers one by one, each only when its successor serves.
+    workers one by one, each only when its successor serves. Another SIGHUP begins anew, so that
+    none waits for a successor that hangs.
 
     A worker that dies is followed by another one, with back-off. If several have died and none has
     ever served, no more are tried.
@@ -158,6 +173,7 @@ class Supervisor:
         self._command = command
         self._fds = fds
         self._changes = changes
+        self._wishes = AsyncValue(0)  # how often all were to be replaced
         self._slots = [_Slot() for _ in range(count)]
         self._living: set[_Process] = set()
         self._has_served = False
@@ -171,12 +187,6 @@ class Supervisor:
         That is 1 if a worker has cut something off at the end, or if none has begun to serve in
         several tries; and 2 if none ever could.
         """
-        ask, asked = trio.open_memory_channel[None](1)  # one more while it is being done is enough
-
-        def replace_soon() -> None:
-            with suppress(trio.WouldBlock):
-                ask.send_nowait(None)
-
         with (
             open_directory() as self._environment[DIRECTORY_VARIABLE],
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
@@ -184,14 +194,14 @@ class Supervisor:
             async with trio.open_nursery() as self._processes:
                 async with trio.open_nursery() as self._keepers:
                     self._keepers.start_soon(self._keep_all)
-                    self._keepers.start_soon(self._replace_all, asked)
+                    self._keepers.start_soon(self._replace_all)
                     if self._changes is not None:
-                        self._keepers.start_soon(self._watch, self._changes, replace_soon)
+                        self._keepers.start_soon(self._watch, self._changes)
                     async for number in signals:
                         if number != signal.SIGHUP:
                             break
                         logger.info("SIGHUP: replacing %s", _count(len(self._slots)))
-                        replace_soon()
+                        self._wishes.value += 1
                     self._keepers.cancel_scope.cancel()
                 self._is_ending = True
                 if self._living:
@@ -211,12 +221,10 @@ class Supervisor:
                 for worker in self._living:
                     worker.process.kill()
 
-    async def _watch(
-        self, changes: AsyncIterator[object], replace_soon: Callable[[], None]
-    ) -> None:
+    async def _watch(self, changes: AsyncIterator[object]) -> None:
         async for _ in changes:
             logger.info("the code has changed: replacing %s", _count(len(self._slots)))
-            replace_soon()
+            self._wishes.value += 1
 
     # Keeping their number...
 
@@ -276,18 +284,28 @@ class Supervisor:
         self._status = status
         self._keepers.cancel_scope.cancel()
 
-    async def _replace_all(self, asked: trio.MemoryReceiveChannel[None]) -> None:
-        async for _ in asked:
+    async def _replace_all(self) -> None:
+        wish = 0
+        while True:
+            wish = await self._wishes.wait_value(partial(ne, wish))
             for slot in self._slots:
-                if not await self._replace(slot):
+                if not await self._replace(slot, wish):
                     break
 
-    async def _replace(self, slot: _Slot) -> bool:
-        """Put another one in the place of a worker; whether it serves."""
+    async def _replace(self, slot: _Slot, wish: int) -> bool:
+        """Put another one in the place of a worker, unless there is another wish before it serves.
+
+        Returns:
+          Whether it serves.
+        """
         async with slot.lock:
             worker = await self._start()
-            await worker.settled.wait()
+            await wait_any(worker.settled.wait, partial(self._wishes.wait_value, partial(ne, wish)))
             if not worker.is_ready:
+                if not worker.ended.is_set():
+                    logger.warning("%s has not begun to serve: another one is to be tried", worker)
+                    await worker.stop(hurry=True)
+                    return False
                 logger.error(
                     "%s has ended %s before it served: the others stay",
                     worker,
@@ -315,7 +333,7 @@ class Supervisor:
                     env={**self._environment, VARIABLE: text},
                     pass_fds=(theirs.fileno(), *self._fds),
                     process_group=0,  # Ctrl-C is for the supervisor, which passes it on once
-                    stdin=DEVNULL,
+                    stdin=None if 0 in self._fds else DEVNULL,
                 )
             worker = _Process(process)
             self._living.add(worker)
