@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections import Counter
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from tests.harness import Kind
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
-OWN = f"{{'worker': '{os.getpid()}'}}"
+OWN_ID = os.getpid()
+OWN = f"{{'worker': '{OWN_ID}'}}"
 
 
 def metrics_app() -> App:
@@ -201,6 +203,70 @@ async def test_worker_that_does_not_answer_is_not_waited_for(
             assert len(await all_workers(Stats())) == 1
 
 
+def tell(path: Path, *, is_over: bool = False) -> None:
+    """What a worker has told when it was last asked."""
+    worker, _, _ = path.name.partition(".")
+    path.write_bytes(WorkerStats(int(worker), STATS, 1.5, 1000).as_json(is_over=is_over))
+
+
+async def test_what_a_killed_worker_has_told_goes_on_to_count(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(directory / "7.stale"))
+    tell(directory / "7.stale.told")
+    async with other_worker(directory / "8.dying", b'{"worker"'):
+        tell(directory / "8.dying.told")
+        async with open_client(metrics_app()) as client:
+            samples = await scrape(client)
+    assert samples["trio_stream_requests_total"] == 201
+    assert "trio_stream_open_connections{'worker': '7'}" not in samples
+    assert samples["trio_stream_open_connections{'worker': '8'}"] == 2
+
+
+async def test_what_a_busy_worker_has_told_counts(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_worker_stats, "_TIMEOUT", 0.01)
+    tell(directory / "7.busy.told")
+    async with other_worker(directory / "7.busy", None), open_client(metrics_app()) as client:
+        samples = await scrape(client)
+    assert samples["trio_stream_requests_total"] == 101
+    assert samples["trio_stream_open_connections{'worker': '7'}"] == 2
+
+
+async def test_a_worker_that_ends_while_it_is_asked_counts_once(directory: Path) -> None:
+    async def end(path: Path) -> trio.SocketStream:
+        path.unlink()
+        tell(path, is_over=True)
+        return await open_unix_socket(path)
+
+    open_unix_socket = trio.open_unix_socket
+    async with other_worker(directory / "7.ends", b""):
+        tell(directory / "7.ends.told")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trio, "open_unix_socket", end)
+            workers = await all_workers(Stats())
+    assert [(worker.worker, worker.is_over) for worker in workers] == [(7, True), (OWN_ID, False)]
+
+
+@pytest.mark.parametrize("where", ["trio.open_unix_socket", "pathlib.Path.iterdir"])
+async def test_no_sums_are_told_without_descriptors_to_ask_all(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with other_worker(directory / "7.x", b""), other_worker(directory / "8.x", b""):
+        monkeypatch.setattr(where, fail)
+        async with open_client(metrics_app()) as client:
+            assert (await client.get("/metrics")).status_code == 503
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the metrics of other workers can't be had: [Errno 24] Too many open files"
+    )
+    assert record.exc_info is None
+    caplog.clear()
+
+
 async def test_a_server_answers_with_its_statistics_and_leaves_them(directory: Path) -> None:
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -212,12 +278,15 @@ async def test_a_server_answers_with_its_statistics_and_leaves_them(directory: P
             worker = WorkerStats.from_json(answer)
             assert (worker.worker, worker.stats) == (os.getpid(), server.stats)
             assert worker.memory > 0
+            told = path.with_name(f"{path.name}.told")
+            assert told.read_bytes() == answer
+            server.stats.parks = 4
             server.shutdown()
-    (path,) = directory.iterdir()
+    assert sorted(directory.iterdir()) == [path, told]
     left = WorkerStats.from_json(path.read_bytes())
     assert left.is_over
     assert left.stats == server.stats
-    assert [worker.is_over for worker in await all_workers(Stats())] == [False, True]
+    assert [worker.is_over for worker in await all_workers(Stats())] == [True, False]
 
 
 async def test_a_directory_that_has_gone_is_no_error_at_the_end(directory: Path) -> None:
@@ -251,9 +320,15 @@ async def test_a_worker_that_cannot_tell_its_statistics_serves(
     caplog.clear()
 
 
-def test_memory_is_unknown_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "exists", lambda _: False)
-    assert _worker_stats.resident_memory() == 0
+async def test_memory_that_is_not_known_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    async with open_client(metrics_app()) as client:
+        samples = await scrape(client)
+    assert samples[f"trio_stream_open_connections{OWN}"] == 1
+    assert f"process_resident_memory_bytes{OWN}" not in samples
 
 
 # Probes...

@@ -26,6 +26,8 @@ app = App(config=Config(linger_timeout=0.2))
 def pid(res, req):
     res.end(str(os.getpid()))
 
+app.metrics()
+
 @app.get("/slow")
 async def slow(res, req):
     await res.send_chunk(f"{os.getpid()}\\n".encode())
@@ -146,6 +148,37 @@ async def test_death_replacement_and_shutdown(app: Path) -> None:
     assert "; a second signal kills what is left\n" in errors
     for stream in (broken, whole, last):
         await stream.aclose()
+
+
+async def test_no_sum_over_workers_falls(app: Path) -> None:
+    async with run_python(*options(app, "--workers", "3")) as program:
+        port = await program.read_port()
+        log = Log(program)
+        await log.wait_for(" serves", 3)
+        last = 0
+
+        async def count() -> int:
+            _, text = await download(port, "/metrics")
+            match = re.search(rb"^trio_stream_requests_total ([0-9.]+)", text, re.MULTILINE)
+            assert match, text
+            return int(float(match[1]))
+
+        workers: set[int] = set()
+        while len(workers) < 3:
+            workers.add(await worker_of(port))
+            last += 1
+        assert await count() == last + 1
+        stopped, killed, terminated = workers
+        os.kill(stopped, signal.SIGSTOP)
+        assert await count() == last + 2
+        os.kill(stopped, signal.SIGCONT)
+        assert await count() == last + 3
+        os.kill(killed, signal.SIGKILL)
+        os.kill(terminated, signal.SIGTERM)
+        await log.wait_for(" serves", 5)
+        assert await count() == last + 4
+        program.process.terminate()
+        assert await program.process.wait() == 0
 
 
 async def test_no_worker_outlives_its_supervisor(app: Path) -> None:

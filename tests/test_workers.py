@@ -396,26 +396,31 @@ async def test_what_killed_ones_have_left_is_removed(
         return path
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    other, left = make("other"), make("trio-stream-a", "12.0123abcd", ".12.0123abcd")
-    # Of somebody else, who likes the name.
-    notes = make("trio-stream-notes", "1.0123abcd", "notes.txt")
-    empty = tmp_path / "trio-stream-x"
+    other = make("other")
+    left = make("trio-stream-a1b2c3_4", "12.0123abcd", ".12.0123abcd", "12.0123abcd.told")
+    empty = tmp_path / "trio-stream-empty_12"
     empty.mkdir()
     os.utime(empty, (0, 0))
-    new = make("trio-stream-b")
+    # Of somebody else, who likes the name.
+    notes = make("trio-stream-notes123", "1.0123abcd", "notes.txt")
+    mine = tmp_path / "trio-stream-mine"
+    mine.mkdir()
+    os.utime(mine, (0, 0))
+    new = make("trio-stream-new12345")
     os.utime(new)
-    link = tmp_path / "trio-stream-c"
+    link = tmp_path / "trio-stream-link1234"
     link.symlink_to(other)
     fakes = Fakes()
     async with supervise(monkeypatch, fakes, 1, []):
         (own,) = map(Path, fakes.directories)
         os.utime(own, (0, 0))
         assert not left.exists()
+        assert not empty.exists()
         with open_directory() as another:
             assert own.exists()
             assert Path(another).parent == own.parent == tmp_path
         signal.raise_signal(signal.SIGTERM)
-    assert sorted(tmp_path.iterdir()) == [other, new, link, notes, empty]
+    assert sorted(tmp_path.iterdir()) == sorted([other, new, link, notes, mine])
     assert list(other.iterdir())
     assert len(list(notes.iterdir())) == 2
 

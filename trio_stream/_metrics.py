@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ._response import Response
     from ._worker_stats import WorkerStats
 
+logger = logging.getLogger("trio_stream")
+
 # The fields of `Stats` that are summed, and those that are shown for each worker.
 COUNTERS = {
     "connections": ("connections", "Connections accepted."),
@@ -42,8 +45,17 @@ GAUGES = {
 
 
 async def send_metrics(res: Response, req: Request) -> None:
-    """Answer with the metrics of all workers, in the format that the client prefers."""
-    workers = await all_workers(res._stats)
+    """Answer with the metrics of all workers, in the format that the client prefers.
+
+    No answer is better than one without some of the workers: counters that fall look like those of
+    a server that has begun anew.
+    """
+    try:
+        workers = await all_workers(res._stats)
+    except OSError as exc:
+        logger.warning("the metrics of other workers can't be had: %s", exc)
+        answer_status(res, 503)
+        return
     try:
         encode, content_type = exposition.choose_encoder(req.headers.get("Accept", ""))
     except (TypeError, ValueError):  # it asks for a version that is none
@@ -91,7 +103,8 @@ class _Collector:
             "process_cpu_seconds", "User and system time.", labels=("worker",)
         )
         for worker in alive:
-            memory.add_metric((str(worker.worker),), worker.memory)
+            if worker.memory:
+                memory.add_metric((str(worker.worker),), worker.memory)
             cpu.add_metric((str(worker.worker),), worker.cpu_seconds)
         yield memory
         yield cpu

@@ -1,7 +1,8 @@
 """What the workers of one server tell each other of what they count, through a directory.
 
-Each worker listens on a Unix socket there, and answers a connection with its statistics. When it
-ends well it leaves a file instead with what it has counted, so that no sum over workers falls.
+Each worker listens on a Unix socket there, and answers a connection with its statistics. It keeps
+what it has told in a file beside it, for when it is busy or killed, and when it ends well it leaves
+a file instead with all that it has counted: so no sum over workers falls.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
@@ -36,10 +37,14 @@ logger = logging.getLogger("trio_stream")
 
 DIRECTORY_VARIABLE = "TRIO_STREAM_STATS_DIRECTORY"
 
-_TIMEOUT = 1.0  # for all answers, in seconds
+_TIMEOUT = 1.0  # for an answer, in seconds
+
+_TOLD = ".told"  # the end of the name of what a worker has told
 
 _PREFIX = "trio-stream-"
-_LEFT = re.compile(r"\.?[0-9]+\.[0-9a-f]{8}")  # the id of a process, and a few random digits
+_DIRECTORY = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")  # what `TemporaryDirectory` makes of it
+# The id of a process, and a few random digits.
+_LEFT = re.compile(rf"\.?[0-9]+\.[0-9a-f]{{8}}({re.escape(_TOLD)})?")
 _NEW = 60.0  # seconds
 
 
@@ -51,7 +56,7 @@ class WorkerStats:
       worker: The id of the process.
       stats: What its server has counted.
       cpu_seconds: User and system time so far.
-      memory: Resident, in bytes.
+      memory: Resident, in bytes; 0 if that is not known.
       is_over: It has ended, and counts on in sums only.
     """
 
@@ -96,11 +101,12 @@ class WorkerStats:
 
 
 def resident_memory() -> int:
-    """The resident memory of this process in bytes; 0 where Linux does not tell."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
+    """The resident memory of this process in bytes; 0 if Linux does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except OSError:  # it is another system, or there are too many open files
         return 0
-    return int(statm.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
@@ -122,9 +128,9 @@ def open_directory() -> Iterator[str]:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory in which there is what workers leave, and nothing else."""
+    """Remove a directory of ours, in which there is what workers leave, and nothing else."""
     left = list(directory.iterdir())
-    if left and all(_LEFT.fullmatch(path.name) for path in left):
+    if _DIRECTORY.fullmatch(directory.name) and all(_LEFT.fullmatch(path.name) for path in left):
         for path in left:
             path.unlink()
         directory.rmdir()
@@ -167,17 +173,22 @@ async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
         yield
         return
 
+    # One process may have several servers, and its id be used again.
+    path = Path(directory) / f"{os.getpid()}.{secrets.token_hex(4)}"
+    one_at_a_time = trio.Lock()
+
     async def answer(stream: trio.SocketStream) -> None:
         async with stream:
+            async with one_at_a_time:
+                told = WorkerStats.of_this_process(stats).as_json()
+                await trio.to_thread.run_sync(_keep, _told_file(path), told)
             # It has not waited for the answer; or there are too many open files.
             with suppress(trio.BrokenResourceError, OSError):
-                await stream.send_all(WorkerStats.of_this_process(stats).as_json())
+                await stream.send_all(told)
 
     async def listen() -> None:
         await trio.serve_listeners(answer, [trio.SocketListener(listener)])
 
-    # One process may have several servers, and its id be used again.
-    path = Path(directory) / f"{os.getpid()}.{secrets.token_hex(4)}"
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     with listener:
         if not await _listens(listener, path):
@@ -188,11 +199,19 @@ async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
                 start_soon(listen)
                 yield
         finally:
-            # In one step, so that nobody misses it, or counts it twice.
-            last = path.with_name(f".{path.name}")
-            with suppress(OSError):  # the directory has gone, or the disk is full
-                last.write_bytes(WorkerStats.of_this_process(stats).as_json(is_over=True))
-                last.replace(path)
+            _keep(path, WorkerStats.of_this_process(stats).as_json(is_over=True))
+
+
+def _told_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}{_TOLD}")
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Write a file in one step, so that nobody misses it, or what it replaces, or reads a part."""
+    new = path.with_name(f".{path.name}")
+    with suppress(OSError):  # the directory has gone, the disk is full, or it is not for sockets
+        new.write_bytes(data)
+        new.replace(path)
 
 
 async def _listens(listener: trio.socket.SocketType, path: Path) -> bool:
@@ -206,44 +225,80 @@ async def _listens(listener: trio.socket.SocketType, path: Path) -> bool:
 
 
 async def all_workers(stats: Stats) -> list[WorkerStats]:
-    """The statistics of all workers that answer within a second, and of those that have ended.
+    """The statistics of all workers that there are, and of those that have ended.
+
+    Of one that does not answer within a second, or was killed, they are those that it told last.
 
     Args:
       stats: What the server of this worker has counted.
+
+    Raises:
+      OSError: Those of others can't be had: there are too many open files.
     """
-    workers = [WorkerStats.of_this_process(stats)]
-    directory = os.environ.get(DIRECTORY_VARIABLE)
-    if directory:
-        sockets, ended = await trio.to_thread.run_sync(_look_into, Path(directory))
-        workers += ended
-        with trio.move_on_after(_TIMEOUT):
-            async with trio.open_nursery() as nursery:
-                for path in sockets:
-                    nursery.start_soon(_ask, path, workers)
+    workers: list[WorkerStats] = []
+    if directory := os.environ.get(DIRECTORY_VARIABLE):
+        failures: list[OSError] = []
+
+        async def ask(path: Path) -> None:
+            try:
+                worker = await _ask(path)
+            except OSError as exc:
+                failures.append(exc)
+            else:
+                workers.extend([worker] if worker else [])
+
+        sockets, workers = await trio.to_thread.run_sync(_look_into, Path(directory))
+        async with trio.open_nursery() as nursery:
+            for path in sockets:
+                nursery.start_soon(ask, path)
+        for failure in failures:
+            raise failure
+    if all(worker.worker != os.getpid() or worker.is_over for worker in workers):
+        workers.append(WorkerStats.of_this_process(stats))  # it could not tell the others
     return workers
 
 
 def _look_into(directory: Path) -> tuple[list[Path], list[WorkerStats]]:
-    """The sockets of the other workers, and what those that have ended have left."""
+    """The sockets of all workers, and what those that have ended have left."""
     sockets: list[Path] = []
     ended: list[WorkerStats] = []
-    if not directory.exists():  # it was removed, and what was in it is lost
-        return sockets, ended
-    own = f"{os.getpid()}."
-    for path in sorted(directory.iterdir()):
-        if path.is_socket() and not path.name.startswith(own):
+    try:
+        paths = sorted(directory.iterdir())
+    except FileNotFoundError:  # it was removed, and what was in it is lost
+        paths = []
+    for path in paths:
+        if path.is_socket():
             sockets.append(path)
-        elif path.is_file() and not path.name.startswith("."):
+        elif path.suffix != _TOLD and not path.name.startswith("."):
             ended.append(WorkerStats.from_json(path.read_bytes()))
     return sockets, ended
 
 
-async def _ask(path: Path, workers: list[WorkerStats]) -> None:
+async def _ask(path: Path) -> WorkerStats | None:
+    """The statistics of one worker; `None` if it was killed, and had never told any.
+
+    Raises:
+      OSError: It can't be asked, for want of descriptors.
+    """
+    is_over = False
     answer = bytearray()
-    try:
-        async with await trio.open_unix_socket(path) as stream:
-            while data := await stream.receive_some():
-                answer += data
-        workers.append(WorkerStats.from_json(bytes(answer)))
-    except (OSError, trio.BrokenResourceError, ValueError):
-        pass  # it was killed
+    with trio.move_on_after(_TIMEOUT):
+        try:
+            async with await trio.open_unix_socket(path) as stream:
+                while data := await stream.receive_some():
+                    answer += data
+            return WorkerStats.from_json(bytes(answer))
+        except ConnectionRefusedError:
+            is_over = True
+        except (FileNotFoundError, trio.BrokenResourceError, ValueError):
+            pass  # it has ended just now, or was killed
+    worker = await trio.to_thread.run_sync(_read, path)
+    return worker and replace(worker, is_over=is_over or worker.is_over)
+
+
+def _read(path: Path) -> WorkerStats | None:
+    """What a worker has left at its end, or else what it told last, if anything."""
+    for file in (path, _told_file(path)):
+        if file.is_file():
+            return WorkerStats.from_json(file.read_bytes())
+    return None
