@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 import sys
@@ -12,10 +13,10 @@ from unittest.mock import patch
 
 import pytest
 
-from trio_stream import App, _log_writer
+from trio_stream import App, _line_writer, _log_writer
 from trio_stream._access_log import combined_line
 from trio_stream._access_log import logger as access_logger
-from trio_stream._log_writer import AccessLogHandler, BackgroundHandler, open_log
+from trio_stream._log_writer import _LINES, AccessLogHandler, BackgroundHandler, open_log
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -94,6 +95,16 @@ async def test_a_record_of_something_else_does_not_end_the_log(
     assert "KeyError" in capsys.readouterr().err
     await answered(handler, "/first", "/second")
     assert re.fullmatch(FIRST + SECOND, read_to_end(*pipe))
+
+
+def test_what_is_said_in_json_is_json(pipe: tuple[FileIO, FileIO]) -> None:
+    make_line, make_note = _LINES["json"]
+    with patch.object(_line_writer, "_MAX_QUEUED", -1):
+        handler = AccessLogHandler(pipe[1].fileno(), make_line, make_note)
+        handler._writer.put("a line", 6)
+        handler.close()
+    text = "1 lines of this log were dropped: nobody read it fast enough"
+    assert json.loads(read_to_end(*pipe)) == {"message": text}
 
 
 @pytest.mark.parametrize("of_logger", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -411,25 +412,32 @@ async def test_https_and_certificates_that_are_loaded_again(pem: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("access_log", "line"),
+    ("access_log", "output"),
     [
-        ("combined", r'127\.0\.0\.1 - - \[.*\] "GET / HTTP/1\.1" 404 10 "-" "-" .* 0 done \w+-1'),
-        ("json", r'\{"time": .*, "status": 404, .*\}'),
-        ("off", r"Serving on http://127\.0\.0\.1:\d+"),  # the last line, as there is no other
+        (
+            "combined",
+            r'Serving .*\n127\.0\.0\.1 - - \[.*"GET / HTTP/1\.1" 404 10 "-" "-" .* 0 done \w+-1\n',
+        ),
+        ("json", r'\{"time": .*, "status": 404, .*\}\n'),  # and nothing that is no JSON
+        ("off", r"Serving on http://127\.0\.0\.1:\d+\n"),
     ],
 )
-async def test_the_access_log_goes_to_stdout(tmp_path: Path, access_log: str, line: str) -> None:
+async def test_the_access_log_goes_to_stdout(tmp_path: Path, access_log: str, output: str) -> None:
     file = tmp_path / "empty.py"
     file.write_text("from trio_stream import App\napp = App()")
-    options = ("--port", "0", "--access-log", access_log)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--port", str(port), "--access-log", access_log)
     async with run_python("-m", "trio_stream", str(file), *options) as it:
-        await download(await it.read_port(), "/")
+        await until(lambda: is_serving(port))
+        await download(port, "/")
         it.process.terminate()
         status, errors = await it.wait()
         assert status == 0
-        assert [line.rpartition(": ")[2] for line in errors.splitlines()][-1] == "shut down"
-        _, _, log = (await it.read_rest()).rstrip("\n").rpartition("\n")
-    assert re.fullmatch(line, log)
+        lines = [line.partition(" INFO trio_stream: ")[2] for line in errors.splitlines()]
+        assert lines[-1] == "shut down"
+        assert (f"Serving on http://127.0.0.1:{port}" in lines) == (access_log == "json")
+        assert re.fullmatch(output, await it.read_rest())
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "0<&- 1>&- 2>&-"])
@@ -447,6 +455,11 @@ def test_streams_that_are_closed_harm_nobody(closed: str, tmp_path: Path) -> Non
     command = shlex.join([sys.executable, "-c", code, str(result)])
     subprocess.run(["bash", "-c", f"{command} {closed}"], cwd=CHECKOUT, check=True, timeout=30)
     assert result.read_text() == "well"
+
+
+def is_serving(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def is_listening(path: Path) -> bool:
@@ -478,6 +491,52 @@ async def test_it_serves_though_stdout_takes_nothing(
     assert log.count("nothing can be told on stdout: No space left on device\n") == 1
     assert "Traceback" not in log
     assert "Exception ignored" not in log
+
+
+async def test_nobody_waits_for_a_stdout_that_nobody_reads(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    code = (
+        "import os, sys\n"
+        "from trio_stream.__main__ import main\n"
+        "os.set_blocking(1, False)\n"
+        "try:\n"
+        "    while os.write(1, bytes(1000)):\n"
+        "        pass\n"
+        "except BlockingIOError:\n"
+        "    os.set_blocking(1, True)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    async with run_python("-c", code, "hello", "--unix", str(path)) as program:
+        await until(lambda: is_listening(path))
+        program.process.terminate()
+        status, log = await program.wait()
+    assert status == 0
+    assert log.count("nothing can be told on stdout: nobody reads it\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("streams", "status"),
+    [("2>&-", 2), ("2>/dev/full", 2), (">/dev/full 2>/dev/full", 2)],
+)
+def test_a_usage_error_that_nobody_takes_is_one(streams: str, status: int) -> None:
+    command = shlex.join([sys.executable, "-m", "trio_stream", "--port", "x"])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} {streams}"], cwd=CHECKOUT, check=False, timeout=30, stdout=PIPE
+    )
+    assert (done.returncode, done.stdout) == (status, b"")
+
+
+def test_a_list_that_nobody_takes_is_no_traceback() -> None:
+    command = shlex.join([sys.executable, "-m", "trio_stream", "--list"])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} > /dev/full"],
+        cwd=CHECKOUT,
+        check=False,
+        timeout=30,
+        stderr=PIPE,
+    )
+    assert done.stderr == b"nothing can be told on stdout: No space left on device\n"
+    assert done.returncode == 0
 
 
 # Targets...
@@ -613,6 +672,41 @@ def test_what_cannot_be_looked_at_is_not_there(
     name = "x" * 300
     assert main([f"./{name}"]) == 2
     assert "there is no file, folder, module or example './xxx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["secret/app.py", "secret/app.py:app", "./secret/file"])
+def test_what_may_not_be_looked_at_is_a_usage_error(
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+) -> None:
+    def deny(path: Path, **_: object) -> object:  # who is root may look at everything
+        if "secret" in path.parts:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path)
+
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", deny)
+    assert main([target]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("trio-stream: ")
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("target", ["nothing", "nothing.py", "./nothing"])
+def test_a_current_directory_that_is_gone_is_a_usage_error(
+    directory: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    gone = directory / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        assert main([target]) == 2
+    finally:
+        os.chdir(directory)
+    assert capsys.readouterr().err.startswith("trio-stream: there is no file")
 
 
 @pytest.mark.parametrize("target", ["own", "mod", "bundle"])

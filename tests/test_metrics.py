@@ -162,6 +162,12 @@ async def other_worker(path: Path, answer: bytes | None) -> AsyncIterator[None]:
             nursery.cancel_scope.cancel()
 
 
+async def all_statistics() -> list[WorkerStats]:
+    workers = await all_workers(Stats())
+    assert workers is not None
+    return workers
+
+
 def test_statistics_survive_the_way() -> None:
     worker = WorkerStats(7, STATS, 1.5, 1000)
     assert WorkerStats.from_json(worker.as_json()) == worker
@@ -191,7 +197,7 @@ async def test_worker_that_was_killed_is_left_out(directory: Path, answer: bytes
         stale.bind(str(directory / "7.stale"))
     async with other_worker(directory / "8.dying", answer):
         with trio.fail_after(10):
-            assert [worker.worker for worker in await all_workers(Stats())] == [os.getpid()]
+            assert [worker.worker for worker in await all_statistics()] == [os.getpid()]
 
 
 async def test_worker_that_does_not_answer_is_not_waited_for(
@@ -200,7 +206,7 @@ async def test_worker_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(_worker_stats, "_TIMEOUT", 0.01)
     async with other_worker(directory / "7.stopped", None):
         with trio.fail_after(10):
-            assert len(await all_workers(Stats())) == 1
+            assert len(await all_statistics()) == 1
 
 
 def tell(path: Path, *, is_over: bool = False) -> None:
@@ -244,7 +250,7 @@ async def test_a_worker_that_ends_while_it_is_asked_counts_once(directory: Path)
         tell(directory / "7.ends.told")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trio, "open_unix_socket", end)
-            workers = await all_workers(Stats())
+            workers = await all_statistics()
     assert [(worker.worker, worker.is_over) for worker in workers] == [(7, True), (OWN_ID, False)]
 
 
@@ -286,7 +292,7 @@ async def test_a_server_answers_with_its_statistics_and_leaves_them(directory: P
     left = WorkerStats.from_json(path.read_bytes())
     assert left.is_over
     assert left.stats == server.stats
-    assert [worker.is_over for worker in await all_workers(Stats())] == [True, False]
+    assert [worker.is_over for worker in await all_statistics()] == [True, False]
 
 
 async def test_a_directory_that_has_gone_is_no_error_at_the_end(directory: Path) -> None:

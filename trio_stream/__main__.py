@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
@@ -24,7 +25,7 @@ from ._listeners import (
 )
 from ._log_writer import open_log
 from ._share import Share
-from ._stdout import say
+from ._stdout import complain, say
 from ._targets import UsageError, find_app, list_examples
 from ._worker import take_worker
 from ._workers import Supervisor, watch_code
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ._app import App
     from ._server import Server
     from ._worker import Worker
+
+logger = logging.getLogger("trio_stream")
 
 # What to do about an address that is not to be had.
 ADVICE = {
@@ -70,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
             with worker.watch_supervisor() if worker else nullcontext():
                 return serve_target(options, worker)
     except UsageError as exc:
-        print(f"{parser.prog}: {exc}", file=sys.stderr)
+        complain(f"{parser.prog}: {exc}")
         return 2
     except KeyboardInterrupt:
         pass  # it came before or after the time in which `App.run` waits for signals
@@ -84,14 +87,22 @@ def serve_target(options: argparse.Namespace, worker: Worker | None) -> int:
       UsageError: It is not to be had, or the address is not.
     """
     is_demo = options.target is None
+    tell = log if options.access_log == "json" else say  # or programs that read it would stumble
     if is_demo and (worker is None or worker.announces):
-        say(
+        tell(
             "The demo: open the address below in a browser, or try",
             f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav",
         )
     with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
         shared = app.name if isinstance(app, Share) else None
-        return serve(app, options, partial(announce, shared=shared, qr=options.qr), worker)
+        announce_it = partial(announce, shared=shared, qr=options.qr, tell=tell)
+        return serve(app, options, announce_it, worker)
+
+
+def log(*lines: str) -> None:
+    """Log lines, instead of saying them."""
+    for line in lines:
+        logger.info("%s", line)
 
 
 def _demo_url(options: argparse.Namespace) -> str:

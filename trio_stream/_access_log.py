@@ -155,6 +155,11 @@ def json_line(created: float, facts: Mapping[str, Any]) -> str:
     return json.dumps({"time": now, **{name: facts[name] for name in _FACTS}})
 
 
+def json_note(text: str) -> str:
+    """What is to be said between such lines, as one."""
+    return json.dumps({"message": text})
+
+
 def _escape(match: re.Match[str]) -> str:
     return "".join(f"\\x{byte:02X}" for byte in match[0].encode("latin-1", "replace"))
 

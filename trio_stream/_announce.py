@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import ipaddress
+import logging
 import socket
 import sys
 from contextlib import suppress
@@ -18,7 +19,11 @@ from ._listeners import describe_address
 from ._stdout import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._server import Server
+
+logger = logging.getLogger("trio_stream")
 
 HAVE_QR = segno is not None
 
@@ -26,13 +31,20 @@ HAVE_QR = segno is not None
 _SOMEBODY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
-def announce(server: Server, *, shared: str | None = None, qr: bool = False) -> None:
-    """Say where it serves, on stdout, and on stderr what to be careful about.
+def announce(
+    server: Server,
+    *,
+    shared: str | None = None,
+    qr: bool = False,
+    tell: Callable[..., None] = say,
+) -> None:
+    """Say where it serves, and log what to be careful about.
 
     Args:
       server: What serves.
       shared: What is served, if it is not an app but a file or folder.
       qr: Whether to print the best address as a QR code, too.
+      tell: Takes the lines.
     """
     found: list[object] = []
     for bound in server.addresses:
@@ -44,13 +56,10 @@ def announce(server: Server, *, shared: str | None = None, qr: bool = False) -> 
         lines.append(qr_code(describe_address(best, server.scheme)))
         if is_local(best):
             lines.append("Only this machine can use it. --host 0.0.0.0 lets others in.")
-    say(*lines)
+    tell(*lines)
     is_public = not all(map(is_local, server.addresses))
     if shared is not None and is_public:
-        print(
-            f"Warning: whoever can reach this machine can read {shared!r}. There is no password.",
-            file=sys.stderr,
-        )
+        logger.warning("whoever can reach this machine can read %r; there is no password", shared)
 
 
 def find_addresses(host: str, port: int) -> list[tuple[str, int]]:

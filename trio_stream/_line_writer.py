@@ -35,11 +35,15 @@ class LineWriter(Generic[_T]):
     Args:
       fd: The descriptor.
       to_line: Makes a line, in the thread. It may not raise.
+      to_note: Makes one of what is said about those that were dropped.
     """
 
-    def __init__(self, fd: int, to_line: Callable[[_T], str]) -> None:
+    def __init__(
+        self, fd: int, to_line: Callable[[_T], str], to_note: Callable[[str], str] = str
+    ) -> None:
         self._fd = fd
         self._to_line = to_line
+        self._to_note = to_note
         # Each of the numbers is changed on one side of the queue only, so that none needs a lock.
         self._queue: deque[tuple[_T, int]] = deque()
         self._size_in = self._size_out = 0
@@ -92,7 +96,9 @@ class LineWriter(Generic[_T]):
             yield self._to_line(item)
         if dropped := self._dropped - self._dropped_told:
             self._dropped_told += dropped
-            yield f"{dropped} lines of this log were dropped: nobody read it fast enough"
+            yield self._to_note(
+                f"{dropped} lines of this log were dropped: nobody read it fast enough"
+            )
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[bytes]:

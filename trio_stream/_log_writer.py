@@ -5,19 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ._access_log import Outcome, OutcomeHandler, combined_line, json_line
+from ._access_log import Outcome, OutcomeHandler, combined_line, json_line, json_note
 from ._access_log import logger as access_logger
 from ._line_writer import LineWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
 AccessLog: TypeAlias = Literal["combined", "json", "off"]
 
-_LINES = {"combined": combined_line, "json": json_line}
+LineMaker: TypeAlias = Callable[[float, Mapping[str, Any]], str]
+NoteMaker: TypeAlias = Callable[[str], str]
+
+_LINES: Mapping[str, tuple[LineMaker, NoteMaker]] = {
+    "combined": (combined_line, str),
+    "json": (json_line, json_note),
+}
 
 _STDOUT, _STDERR = 1, 2
 
@@ -50,7 +57,8 @@ def open_log(access_log: AccessLog, *, show_process: bool = False) -> Iterator[N
         if access_log == "off":
             stack.enter_context(_logging(access_logger, logging.WARNING))
         else:
-            lines = AccessLogHandler(_STDOUT, _LINES[access_log])
+            make_line, make_note = _LINES[access_log]
+            lines = AccessLogHandler(_STDOUT, make_line, make_note)
             stack.enter_context(_logging(access_logger, logging.INFO, lines))
         yield
 
@@ -77,9 +85,11 @@ def _logging(
 class BackgroundHandler(logging.Handler):
     """Has a thread write the lines to a descriptor, as `LineWriter` does."""
 
-    def __init__(self, fd: int, to_line: Callable[[Any], str] = str) -> None:
+    def __init__(
+        self, fd: int, to_line: Callable[[Any], str] = str, to_note: NoteMaker = str
+    ) -> None:
         super().__init__()
-        self._writer = LineWriter(fd, to_line)
+        self._writer = LineWriter(fd, to_line, to_note)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the line for `record`."""
@@ -102,8 +112,13 @@ class AccessLogHandler(BackgroundHandler, OutcomeHandler):
     If there are other handlers or filters, outcomes come as records, like anything else.
     """
 
-    def __init__(self, fd: int, make_line: Callable[[float, Mapping[str, Any]], str]) -> None:
-        super().__init__(fd, self._line)
+    def __init__(
+        self,
+        fd: int,
+        make_line: LineMaker,
+        make_note: NoteMaker = str,
+    ) -> None:
+        super().__init__(fd, self._line, make_note)
         self._make_line = make_line
 
     def _line(self, item: Outcome | str) -> str:

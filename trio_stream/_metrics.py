@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from ._response import Response
     from ._worker_stats import WorkerStats
 
-logger = logging.getLogger("trio_stream")
-
 # The fields of `Stats` that are summed, and those that are shown for each worker.
 COUNTERS = {
     "connections": ("connections", "Connections accepted."),
@@ -50,10 +47,8 @@ async def send_metrics(res: Response, req: Request) -> None:
     No answer is better than one without some of the workers: counters that fall look like those of
     a server that has begun anew.
     """
-    try:
-        workers = await all_workers(res._stats)
-    except OSError as exc:
-        logger.warning("the metrics of other workers can't be had: %s", exc)
+    workers = await all_workers(res._stats)
+    if workers is None:
         answer_status(res, 503)
         return
     try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ._app import App
 from ._share import Share
+from ._stdout import say
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -76,11 +77,13 @@ def _is_path(target: str) -> bool:
 def _is_importable(source: str) -> bool:
     """Whether there is a module of that name. Nothing is imported to find out."""
     if source.endswith(".py"):
-        return Path(source).is_file()
+        with suppress(OSError):  # it can't be looked at
+            return Path(source).is_file()
+        return False
     first, *others = source.split(".")
     if not all(map(str.isidentifier, (first, *others))):
         return False
-    _make_importable(Path.cwd())
+    _make_importable()
     try:
         spec = importlib.util.find_spec(first)
     except ValueError:  # it is loaded, but nobody can tell from where, as `__main__`
@@ -98,7 +101,11 @@ def import_file(path: Path) -> ModuleType:
     Raises:
       UsageError: There is none, or it raises.
     """
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as exc:
+        raise UsageError(f"can't look at {str(path)!r}: {exc.strerror}") from exc
+    if not is_file:
         raise UsageError(f"there is no file {str(path)!r}; --list shows the examples")
     _make_importable(path.parent.resolve())
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -124,7 +131,7 @@ def import_module(name: str) -> ModuleType:
     )
     if not all(map(str.isidentifier, name.split("."))):
         raise not_found
-    _make_importable(Path.cwd())
+    _make_importable()
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as exc:
@@ -134,9 +141,12 @@ def import_module(name: str) -> ModuleType:
         raise _import_failed(name, exc) from exc
 
 
-def _make_importable(directory: Path) -> None:
-    if str(directory) not in sys.path:
-        sys.path.insert(0, str(directory))
+def _make_importable(directory: Path | None = None) -> None:
+    """Have what is in a directory imported first; in the current one, if none is given."""
+    with suppress(FileNotFoundError):  # that one was removed
+        directory = directory or Path.cwd()
+        if str(directory) not in sys.path:
+            sys.path.insert(0, str(directory))
 
 
 def _import_failed(source: str, exc: BaseException) -> UsageError:
@@ -165,10 +175,8 @@ def list_examples() -> None:
     """Print the name of each example, and the first line of what it says about itself."""
     examples = find_examples()
     width = max(map(len, examples), default=0)
-    for name, path in examples.items():
-        print(f"{name:{width}}  {_first_line(path)}")
-    if not examples:
-        print("There are no examples here: they come with the source of trio_stream.")
+    lines = [f"{name:{width}}  {_first_line(path)}" for name, path in examples.items()]
+    say(*lines or ["There are no examples here: they come with the source of trio_stream."])
 
 
 def _first_line(path: Path) -> str:

@@ -224,37 +224,49 @@ async def _listens(listener: trio.socket.SocketType, path: Path) -> bool:
     return True
 
 
-async def all_workers(stats: Stats) -> list[WorkerStats]:
+async def all_workers(stats: Stats) -> list[WorkerStats] | None:
     """The statistics of all workers that there are, and of those that have ended.
 
     Of one that does not answer within a second, or was killed, they are those that it told last.
+    `None` if others can't be asked, as there are too many open files; that is logged.
 
     Args:
       stats: What the server of this worker has counted.
-
-    Raises:
-      OSError: Those of others can't be had: there are too many open files.
     """
     workers: list[WorkerStats] = []
     if directory := os.environ.get(DIRECTORY_VARIABLE):
-        failures: list[OSError] = []
-
-        async def ask(path: Path) -> None:
-            try:
-                worker = await _ask(path)
-            except OSError as exc:
-                failures.append(exc)
-            else:
-                workers.extend([worker] if worker else [])
-
-        sockets, workers = await trio.to_thread.run_sync(_look_into, Path(directory))
-        async with trio.open_nursery() as nursery:
-            for path in sockets:
-                nursery.start_soon(ask, path)
-        for failure in failures:
-            raise failure
+        try:
+            workers = await _ask_all(Path(directory))
+        except OSError as exc:
+            logger.warning("the metrics of other workers can't be had: %s", exc)
+            return None
     if all(worker.worker != os.getpid() or worker.is_over for worker in workers):
         workers.append(WorkerStats.of_this_process(stats))  # it could not tell the others
+    return workers
+
+
+async def _ask_all(directory: Path) -> list[WorkerStats]:
+    """As `all_workers`.
+
+    Raises:
+      OSError: One could not be asked.
+    """
+    failures: list[OSError] = []
+
+    async def ask(path: Path) -> None:
+        try:
+            worker = await _ask(path)
+        except OSError as exc:
+            failures.append(exc)
+        else:
+            workers.extend([worker] if worker else [])
+
+    sockets, workers = await trio.to_thread.run_sync(_look_into, directory)
+    async with trio.open_nursery() as nursery:
+        for path in sockets:
+            nursery.start_soon(ask, path)
+    if failures:
+        raise failures[0]
     return workers
 
 
