@@ -7,6 +7,7 @@ import itertools
 import os
 import resource
 import socket
+import struct
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.harness import connect, get, start_server, without_date
-from trio_stream import App, _accept
+from trio_stream import App, Request, Response, _accept
 from trio_stream._accept import ClientCounts, accept_connections
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def shortages(count: int) -> list[OSError]:
     return [OSError(number, os.strerror(number)) for number in (numbers * count)[:count]]
 
 
-async def serve_nothing(stream: trio.SocketStream) -> None:
+async def serve_nothing(stream: trio.SocketStream, _: object) -> None:
     await stream.aclose()
 
 
@@ -166,7 +167,7 @@ async def test_room_is_never_exceeded(
     room = trio.CapacityLimiter(3)
     most = 0
 
-    async def serve(stream: trio.SocketStream) -> None:
+    async def serve(stream: trio.SocketStream, _: object) -> None:
         nonlocal most
         most = max(most, int(room.borrowed_tokens))
         await trio.sleep(1)
@@ -205,6 +206,31 @@ async def test_burst_is_served() -> None:
             for stream in streams:
                 await stream.aclose()
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("epoll", [True, False])
+async def test_a_client_that_was_reset_before_it_was_accepted_has_an_address(
+    epoll: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients: list[object] = []
+    app = App()
+
+    @app.get("/")
+    def handler(res: Response, req: Request) -> None:
+        clients.append(req.client)
+        res.end()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            server = await start_server(nursery, app, epoll=epoll)
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                address = client.getsockname()
+                client.sendall(get("/"))
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            while not clients:  # nothing was accepted before, as nobody else has run
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert clients == [address]
 
 
 async def test_connections_go_on_while_there_are_no_descriptors(
@@ -254,7 +280,7 @@ async def test_listeners_share_their_room_fairly() -> None:
     served = []
     go_on = trio.Semaphore(0)
 
-    async def serve(stream: trio.SocketStream) -> None:
+    async def serve(stream: trio.SocketStream, _: object) -> None:
         served.append(stream.socket.getsockname())
         await go_on.acquire()
         await stream.aclose()

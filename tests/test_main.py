@@ -257,6 +257,41 @@ async def test_signals_end_it_in_the_middle_of_a_download() -> None:
     ]
 
 
+async def test_a_hang_up_is_a_shutdown(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    options = ("-m", "trio_stream", "own_send_chunk", "--unix", str(path))
+    async with run_python(*options) as program:
+        await until(lambda: is_listening(path))
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(b"GET /built-in HTTP/1.0\r\n\r\n")
+            await stream.receive_some()
+            for _ in range(2):
+                program.process.send_signal(signal.SIGHUP)
+                await until(lambda: not is_listening(path))
+            assert program.process.poll() is None  # the answer has its grace
+            program.process.terminate()
+            status, log = await program.wait()
+    assert status == 1
+    assert "INFO trio_stream: shutting down: 1 response under way" in log
+    assert not path.exists()
+
+
+async def test_a_hang_up_that_is_ignored_is_none(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys\n"
+        "from trio_stream.__main__ import main\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "sys.exit(main(['hello', '--port', '0']))"
+    )
+    async with run_python("-c", code) as program:
+        port = await program.read_port()
+        program.process.send_signal(signal.SIGHUP)
+        head, _ = await download(port, "/")
+        assert head.startswith("HTTP/1.1 200 ")
+        program.process.terminate()
+        assert (await program.wait())[0] == 0
+
+
 async def test_a_lifespan_that_does_not_end_is_ended_by_a_second_signal(tmp_path: Path) -> None:
     file = tmp_path / "hangs.py"
     file.write_text(

@@ -42,7 +42,7 @@ _ERRORS_OF_ONE = {
 
 async def accept_connections(
     listener: trio.SocketListener,
-    serve: Callable[[trio.SocketStream], Awaitable[object]],
+    serve: Callable[[trio.SocketStream, object], Awaitable[object]],
     nursery: trio.Nursery,
     room: trio.CapacityLimiter,
 ) -> None:
@@ -53,7 +53,8 @@ async def accept_connections(
 
     Args:
       listener: Where to accept.
-      serve: Called for each connection, in a task of its own; it closes the stream.
+      serve: Called for each connection with the client's address, in a task of its own; it closes
+        the stream. (A socket does not tell the address any more if it was reset meanwhile.)
       nursery: Where these tasks run.
       room: Each connection has one of its tokens. When there is none left, new connections wait in
         the kernel's backlog. Other listeners may share it.
@@ -63,9 +64,9 @@ async def accept_connections(
       trio.ClosedResourceError: It was closed.
     """
 
-    async def serve_one(stream: trio.SocketStream) -> None:
+    async def serve_one(stream: trio.SocketStream, client: object) -> None:
         try:
-            await serve(stream)
+            await serve(stream, client)
         finally:
             room.release_on_behalf_of(stream)
 
@@ -79,10 +80,10 @@ async def accept_connections(
                 await trio.lowlevel.wait_readable(listener.socket)
                 count = min(room.available_tokens, _CONNECTIONS_AT_ONCE)
                 try:
-                    while count > 0 and (stream := _accept(plain)) is not None:
+                    while count > 0 and (accepted := _accept(plain)) is not None:
                         count -= 1
-                        room.acquire_on_behalf_of_nowait(stream)
-                        nursery.start_soon(serve_one, stream)
+                        room.acquire_on_behalf_of_nowait(accepted[0])
+                        nursery.start_soon(serve_one, *accepted)
                 except OSError as exc:
                     if exc.errno not in _SHORTAGES:
                         raise
@@ -104,21 +105,21 @@ async def _wait_for_room(room: trio.CapacityLimiter) -> None:
             pass
 
 
-def _accept(listener: socket.socket) -> trio.SocketStream | None:
-    """The next connection; `None` if there is none, or if it has gone.
+def _accept(listener: socket.socket) -> tuple[trio.SocketStream, object] | None:
+    """The next connection, and whose it is; `None` if there is none, or if it has gone.
 
     Raises:
       OSError: None can be accepted, now or ever.
     """
     try:
-        sock, _ = listener.accept()
+        sock, client = listener.accept()
     except BlockingIOError:
         return None
     except OSError as exc:
         if exc.errno in _ERRORS_OF_ONE:
             return None
         raise
-    return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    return trio.SocketStream(trio.socket.from_stdlib_socket(sock)), client
 
 
 class ClientCounts:

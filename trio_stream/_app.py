@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from ._background import open_background
-from ._certificates import check_context, reloading_on_hangup
+from ._certificates import Certificates, check_context, reloading_on_hangup
 from ._config import Config
 from ._file_answer import FileOptions
 from ._listeners import (
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from ._certificates import Certificates
     from ._file import StrPath
 
 
@@ -366,10 +365,10 @@ class App:
         ssl_context: ssl.SSLContext | Certificates | None = None,
         announce: Callable[[Server], object] | None = None,
     ) -> int:
-        """Serve from a script, until Ctrl-C or SIGTERM: `trio.run` around `serve`.
+        """Serve from a script, until Ctrl-C, SIGTERM or SIGHUP: `trio.run` around `serve`.
 
-        The first signal is `Server.shutdown`; a second one ends it at once, and cancels all that is
-        under way. After a third, what shields itself from that is killed.
+        The first signal is `Server.shutdown`; a second SIGINT or SIGTERM ends it at once, and
+        cancels all that is under way. After a third, what shields itself from that is killed.
 
         Args:
           host: The name or address to listen on, or several, as `serve` takes them.
@@ -406,7 +405,7 @@ class App:
             with ExitStack() as stack, trio.CancelScope() as everything:
                 reload = stack.enter_context(reloading_on_hangup(ssl_context))
                 signals = stack.enter_context(
-                    trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
+                    trio.open_signal_receiver(*_ending_signals(ssl_context))
                 )
 
                 async def shut_down_by_signals() -> None:
@@ -414,7 +413,8 @@ class App:
                     if number == signal.SIGINT:  # of a person, who can send another one as easily
                         logger.info("SIGINT: a second signal ends it at once")
                     server.shutdown()
-                    await anext(signals)
+                    while await anext(signals) not in (signal.SIGINT, signal.SIGTERM):
+                        pass  # a terminal that is closed may say so more than once
                     stack.close()  # from now on a signal does what it does to any program
                     server.cut_off()
                     everything.cancel()
@@ -437,6 +437,15 @@ class App:
             ssl_context=ssl_context,
             lifespans=self._lifespans,
         )
+
+
+def _ending_signals(ssl_context: ssl.SSLContext | Certificates | None) -> list[signal.Signals]:
+    """The signals that end a server: SIGHUP, too, if nobody ignores it (nohup) or it has a use."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    has_use = isinstance(ssl_context, Certificates) or not hasattr(signal, "SIGHUP")
+    if not has_use and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signals.append(signal.SIGHUP)
+    return signals
 
 
 def _print_addresses(server: Server) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ._addresses import is_trusted
 from ._proxy_protocol import ProxyProtocolError, parse_header
-from ._socket_transport import peek_some, peer_address
+from ._socket_transport import peek_some
 
 if TYPE_CHECKING:
     import trio
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from ._config import Config
 
 
-async def receive_client(stream: trio.SocketStream, config: Config, limit: TimeLimit) -> object:
-    """Receive who a connection comes from, and no byte more.
+async def receive_client(
+    stream: trio.SocketStream, peer: object, config: Config, limit: TimeLimit
+) -> object:
+    """Receive who a connection of `peer` comes from, and no byte more.
 
     What follows stays in the socket, as if the client had connected to it. `limit` ends it if it
     takes too long.
@@ -29,7 +31,6 @@ async def receive_client(stream: trio.SocketStream, config: Config, limit: TimeL
       ProxyProtocolError: The peer is not trusted, or it does not tell in time, or as it should.
       trio.BrokenResourceError: The connection was reset.
     """
-    peer = peer_address(stream)
     if not is_trusted(peer, config.trusted_proxies):
         raise ProxyProtocolError("it is no trusted proxy")
     with limit() as scope:

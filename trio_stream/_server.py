@@ -175,13 +175,14 @@ class Server:
                             accept_connections, listener, self._serve_accepted, nursery, room
                         )
 
-    async def _serve_accepted(self, stream: trio.SocketStream) -> None:
-        client = None
+    async def _serve_accepted(self, stream: trio.SocketStream, peer: object) -> None:
+        client = peer
         if self._config.proxy_protocol:
+            client = None
             try:
-                client = await receive_client(stream, self._config, self._introduced)
+                client = await receive_client(stream, peer, self._config, self._introduced)
             except (ProxyProtocolError, trio.BrokenResourceError) as exc:
-                logger.debug("%s: closed without an answer: %s", peer_address(stream), exc)
+                logger.debug("%s: closed without an answer: %s", peer, exc)
                 return
             finally:
                 if client is None:
@@ -210,14 +211,14 @@ class Server:
 
         Args:
           stream: The connection.
-          client: Who it comes from, if that is not whom `stream` is connected to.
+          client: Who it comes from; without it, whom `stream` is connected to.
         """
+        if client is None:
+            client = peer_address(stream)
         try:
             async with open_transport(
-                stream, self._config, self._stalls, self._watcher
+                stream, self._config, self._stalls, self._watcher, client=client
             ) as transport:
-                if client is not None:
-                    transport.client = client
                 with self._clients.counted(transport.client) as is_within_limit:
                     if self._ssl_context is None:
                         refusal = None if is_within_limit else 503

@@ -47,8 +47,10 @@ class SocketTransport(Transport):
         config: Config,
         stalls: StallWatch,
         watcher: ReadinessWatcher,
+        *,
+        client: object,
     ) -> None:
-        super().__init__(config, stalls, client=peer_address(stream))
+        super().__init__(config, stalls, client=client)
         self._stream = stream
         # Asked each time: once it is closed, its number may be that of another connection.
         self._fileno = stream.socket.fileno

@@ -11,7 +11,6 @@ from ._background import open_background
 from ._socket_transport import (
     SocketTransport,
     has_unread,
-    peer_address,
     reset_on_close,
     socket_below,
 )
@@ -42,11 +41,13 @@ class StreamTransport(Transport):
         config: Config,
         stalls: StallWatch,
         start_soon: StartSoon,
+        *,
+        client: object,
     ) -> None:
         super().__init__(
             config,
             stalls,
-            client=peer_address(stream),
+            client=client,
             scheme="https" if isinstance(stream, trio.SSLStream) else "http",
         )
         self._stream = stream
@@ -188,12 +189,14 @@ async def open_transport(
     config: Config,
     stalls: StallWatch,
     watcher: ReadinessWatcher | None,
+    *,
+    client: object = None,
 ) -> AsyncIterator[Transport]:
-    """Wrap `stream` for the length of the block, and close it, without ceremony, at its end."""
+    """Wrap the `stream` of a client for the length of the block, and close it, without ceremony."""
     try:
         if watcher is not None and isinstance(stream, trio.SocketStream):
             fd = stream.socket.fileno()
-            transport = SocketTransport(stream, config, stalls, watcher)
+            transport = SocketTransport(stream, config, stalls, watcher, client=client)
             watcher.add(fd, transport)
             try:
                 yield transport
@@ -201,6 +204,6 @@ async def open_transport(
                 watcher.remove(fd, transport)
         else:
             async with open_background() as start_soon:
-                yield StreamTransport(stream, config, stalls, start_soon)
+                yield StreamTransport(stream, config, stalls, start_soon, client=client)
     finally:
         await trio.aclose_forcefully(stream)
