@@ -414,6 +414,83 @@ async def test_client_that_takes_a_byte_in_time_is_not_stalled(autojump_clock: M
         assert client.stats.aborts == {AbortReason.STALLED: 1}
 
 
+@pytest.mark.parametrize("taken", [16 * 1024, 60_000])
+@pytest.mark.parametrize("call", ["try_write", "on_writable", "drain", "wait"])
+async def test_client_that_takes_no_more_stalls_though_there_is_room(
+    autojump_clock: MockClock, call: str, taken: int
+) -> None:
+    kept: list[Response] = []
+    go_on = trio.Event()
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        kept.append(res)
+        writable = trio.Event()
+        res.on_writable(lambda _, __: writable.set())
+        if call == "drain":
+            res.write(bytes(70_000))  # more than is taken
+        else:
+            assert not res.try_write(bytes(70_000)).ok
+        await go_on.wait()
+        if call == "drain":
+            await res.drain()
+            await trio.sleep_forever()
+        assert res.try_write(b"a little").ok  # which may fit before anybody is told of room
+        if call == "on_writable":
+            await writable.wait()
+        elif call == "wait":
+            await res.body_stream().wait_send_all_might_not_block()
+        await trio.sleep_forever()
+
+    client, stream = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.serve_stream, stream)
+        await client.send_all(get("/"))
+        received = 0
+        while received < taken:
+            received += len(await client.receive_some(taken - received))
+        await wait_all_tasks_blocked()
+        go_on.set()
+        await trio.sleep(1000)
+        if taken == 16 * 1024:  # less than is told
+            assert kept[0].abort_reason is AbortReason.STALLED
+        else:
+            assert kept[0].abort_reason is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_end_that_fits_is_the_end_before_there_is_room(autojump_clock: MockClock) -> None:
+    kept: list[Response] = []
+    go_on = trio.Event()
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        kept.append(res)
+        res.write(bytes(70_000))  # more than is taken
+        await go_on.wait()
+        res.end()
+
+    client, stream = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.serve_stream, stream)
+        await client.send_all(get("/"))
+        received = b""
+        while len(received) < 16 * 1024:  # less room than is told
+            received += await client.receive_some(16 * 1024 - len(received))
+        await wait_all_tasks_blocked()
+        assert "open" in repr(kept[0])
+        go_on.set()
+        await wait_all_tasks_blocked()
+        assert "complete" in repr(kept[0])
+        await trio.sleep(60)  # what was taken for it is delivered, however long that takes
+        while not received.endswith(b"0\r\n\r\n"):
+            received += await client.receive_some()
+        assert decode(received)[0].body == bytes(70_000)
+        await client.aclose()
+
+
 async def test_queued_end_stalls_too(autojump_clock: MockClock) -> None:
     app = App(config=Config(stall_timeout=10))
     app.get("/", lambda res, _: res.end(bytes(1000)))

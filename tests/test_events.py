@@ -272,6 +272,25 @@ async def test_no_comment_comes_within_an_event(
         assert body == b"data: " + text.encode() + b"\n\ndata: y\n\n"
 
 
+async def test_no_comment_comes_within_a_chunk(autojump_clock: trio.testing.MockClock) -> None:
+    data = b"".join(b"data: %06d\n\n" % number for number in range(60_000))
+    go_on = trio.Event()
+
+    async def handler(res: Response, _: Request) -> None:
+        async with res.events(keep_alive=15):
+            await go_on.wait()
+            await res.send_chunk(data)
+
+    async with open_client(app_with(handler), window=1000) as client:
+        response = await client.get("/")
+        await wait_all_tasks_blocked()
+        client.window = len(b"40000\r\n") + 256 * 1024 + len(b"\r\n")  # for a frame, to the byte
+        go_on.set()
+        await trio.sleep(16)
+        client.window = 10_000_000
+        assert (await response.read()).removesuffix(b":\n\n") == data
+
+
 async def test_nothing_is_kept_of_what_did_not_begin_for_a_client_that_stopped(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -37,6 +37,67 @@ async def test_a_chunk_is_whole_if_what_was_queued_goes_meanwhile(_: int) -> Non
         assert await response.read() == b"a" * 100_000 + b"b" * 100_000
 
 
+@pytest.mark.parametrize("_", range(20))  # the scheduler tosses a coin
+async def test_drain_ends_though_small_chunks_follow(_: int, autojump_clock: object) -> None:
+    app = App()
+    drained = trio.Event()
+
+    @app.get("/")
+    async def handler(res: Response, req: Request) -> None:
+        async def drain() -> None:
+            await res.drain()
+            drained.set()
+
+        room = trio.Event()
+        res.on_writable(lambda _, __: room.set())
+        res.write(bytes(600_000))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain)
+            await room.wait()
+            for _ in range(3):
+                await res.send_chunk(b"tick\n")
+
+    async with open_client(app, window=64_000) as client:
+        response = await client.get("/")
+        await trio.testing.wait_all_tasks_blocked()
+        client.window = 10_000_000
+        with trio.fail_after(10):
+            assert await response.read() == bytes(600_000) + b"tick\n" * 3
+    assert drained.is_set()
+
+
+async def test_drain_ends_with_what_another_task_sends() -> None:
+    app = App()
+    drained = trio.Event()
+    room = trio.Event()
+
+    @app.get("/")
+    async def handler(res: Response, req: Request) -> None:
+        async def drain() -> None:
+            await res.drain()
+            drained.set()
+
+        res.write(bytes(70_000))  # more than is taken
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain)
+            await room.wait()
+            assert res.write(b"the rest fits")
+            await drained.wait()  # although the client takes no more
+
+    client, stream = trio.testing.lockstep_stream_pair()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(app.serve_stream, stream)
+            await client.send_all(get("/"))
+            received = 0
+            while received < 16 * 1024:  # less room than is told
+                received += len(await client.receive_some(16 * 1024 - received))
+            await trio.testing.wait_all_tasks_blocked()
+            room.set()
+            await drained.wait()
+            nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 async def test_chunks_that_are_dropped_starve_nobody(method: str, status: int) -> None:
     app = App()

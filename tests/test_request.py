@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDictProxy, MultiDictProxy
 
+from tests.clients import open_socket_pair
 from trio_stream import App, Config, Request, Response
 from trio_stream._protocol import Protocol
 from trio_stream.testing import open_client
@@ -390,6 +391,26 @@ async def test_client_is_the_address_of_the_peer() -> None:
             assert await stream.receive_some()
             assert seen == [(stream.socket.getsockname(), "http")]
         nursery.cancel_scope.cancel()
+
+
+async def test_client_of_a_stream_is_its_peer() -> None:
+    seen: list[object] = []
+
+    def handler(res: Response, req: Request) -> None:
+        seen.append((req.client, req.scheme))
+        res.end_without_body()
+
+    app = App()
+    app.get("/", handler)
+    client, stream = await open_socket_pair()
+    async with client, trio.open_nursery() as nursery:
+        address = client.socket.getsockname()
+        nursery.start_soon(app.serve_stream, stream)
+        await client.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while await client.receive_some():
+            pass
+        await client.aclose()
+    assert seen == [(address, "http")]
 
 
 @pytest.mark.parametrize("target", ["http://[::1/", "http://]/", "http://[x]/", "http://u:p@h/"])

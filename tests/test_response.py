@@ -440,6 +440,22 @@ async def test_body_is_dropped_where_there_is_none(
     assert await answer(handler, method, window=window) == head + b"Connection: close\r\n\r\n"
 
 
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_no_chunk_follows_an_empty_one_where_there_is_no_body(method: str) -> None:
+    results: list[SendResult] = []
+
+    async def handler(res: Response, _: Request) -> None:
+        if method == "GET":
+            res.write_status(304)
+        for chunk in (b"", b"first", b"", b"second", b""):
+            results.append(await res.send_chunk(chunk))
+
+    head = await answer(handler, method)
+    assert head.count(b"\r\n\r\n") == 1
+    assert head.endswith(b"\r\n\r\n")
+    assert results == [(True, False), *[(True, True)] * 4]
+
+
 async def test_head_of_an_empty_not_modified_claims_no_length() -> None:
     def handler(res: Response, _: Request) -> None:
         res.write_status(304).end_without_body()

@@ -32,7 +32,7 @@ from tests.harness import PlainStream
 from trio_stream import AbortReason, Config, _socket_transport
 from trio_stream._file import FilePart, open_file
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
-from trio_stream._socket_transport import SocketTransport
+from trio_stream._socket_transport import SocketTransport, peer_address
 from trio_stream._stalls import StallWatch
 from trio_stream._stream_transport import StreamTransport, open_transport
 from trio_stream._transport import READ_SIZE, Transport
@@ -443,18 +443,27 @@ async def test_socket_has_all_the_time_when_it_waits_for_nothing(mock_clock: Moc
 
 
 @needs_epoll
-async def test_socket_that_took_the_rest_has_all_the_time(mock_clock: MockClock) -> None:
+@pytest.mark.parametrize("is_awaited", [True, False])
+async def test_socket_that_took_the_rest_and_nothing_more(
+    mock_clock: MockClock, is_awaited: bool
+) -> None:
     async with client_and_transport(Config(stall_timeout=60)) as (client, transport, user):
         fill(transport)
         while not transport.send_some(b"x"):
             await receive_exactly(client, 4000)
         await wait_all_tasks_blocked()
         assert user.take_all() == []  # there is too little room to be told
+        mock_clock.jump(61)
+        await wait_all_tasks_blocked()
+        assert user.take_all() == []  # as it took something before
+        assert transport.send_some(b"y")  # which is nothing that the client has taken
+        if not is_awaited:
+            transport.stop_waiting()
         for _ in range(3):
             mock_clock.jump(61)
             await wait_all_tasks_blocked()
-        assert user.take_all() == []
-        assert not transport.hung_up
+        assert user.take_all() == ([STALLED] if is_awaited else [])
+        assert transport.hung_up == is_awaited
 
 
 @needs_epoll
@@ -507,8 +516,9 @@ async def test_files_count_for_the_minimum_rate(mock_clock: MockClock, tmp_path:
         assert transport._pace is not None
         assert transport._pace.has_progressed()
         assert transport._pace._allowance == 5  # 4000 bytes, less the 100
+        transport.stop_waiting()
         mock_clock.jump(100)
-        assert transport._pace.has_progressed()  # nothing waits for the client
+        assert transport._pace.has_progressed()
         transport.stop_timers()
         assert not rates._deadlines
 
@@ -1140,35 +1150,41 @@ async def test_a_stream_is_closed_when_the_block_raises(watch: bool) -> None:
 @pytest.mark.parametrize("watch", [pytest.param(True, marks=needs_epoll), False])
 async def test_a_transport_knows_its_client(watch: bool) -> None:
     client, server = await open_socket_pair()
+    address = client.socket.getsockname()
     watcher = ReadinessWatcher() if watch else None
-    async with client, open_transport(server, Config(), StallWatch(60), watcher) as transport:
-        assert transport.client == client.socket.getsockname()
+    async with (
+        client,
+        open_transport(server, Config(), StallWatch(60), watcher, client=address) as transport,
+    ):
+        assert transport.client == address
         assert transport.scheme == "http"
     if watcher is not None:
         watcher.__exit__(None, None, None)
 
 
-async def test_a_transport_knows_the_client_behind_tls() -> None:
+async def test_a_transport_knows_that_there_is_tls() -> None:
     client, server = await open_socket_pair()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     stream = trio.SSLStream(server, context, server_side=True)
     async with client, open_transport(stream, Config(), StallWatch(60), None) as transport:
-        assert transport.client == client.socket.getsockname()
         assert transport.scheme == "https"
 
 
-async def test_a_transport_without_an_address() -> None:
-    _, server = memory_stream_pair()
-    async with open_transport(server, Config(), StallWatch(60), None) as transport:
-        assert transport.client is None
-        assert transport.scheme == "http"
+async def test_the_address_of_a_client() -> None:
+    client, server = await open_socket_pair()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    async with client, server:
+        assert peer_address(server) == client.socket.getsockname()
+        stream = trio.SSLStream(server, context, server_side=True)
+        assert peer_address(stream) == client.socket.getsockname()
+    assert peer_address(memory_stream_pair()[1]) is None
 
 
 async def test_a_client_that_has_gone_has_no_address() -> None:
     client, server = await open_socket_pair()
     await reset(client)
-    async with open_transport(server, Config(), StallWatch(60), None) as transport:
-        assert transport.client is None
+    async with server:
+        assert peer_address(server) is None
 
 
 class UnendingStream(PlainStream, trio.abc.HalfCloseableStream):

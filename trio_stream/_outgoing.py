@@ -246,13 +246,13 @@ class Outgoing:
                 del self.queued[:accepted]
             elif accepted:
                 self.queued = memoryview(self.queued)[accepted:]
-        if self.queued or self.blocked:
+        if self.queued:
             return
         if pieces := (*self._unsent, self._tail) if self._tail else self._unsent:
             self._after_frame += len(self._tail)
             self._tail = b""
             self._unsent = after(self._transport.send_some(*pieces), pieces)
-            self.blocked = bool(self._unsent)
+            self.blocked = self.blocked or bool(self._unsent)
 
     # Chunked (RFC 9112 section 7.1)...
 

@@ -407,6 +407,7 @@ class Response(ServedResponse):
         self._flush_corked()
         while not (self._outgoing.is_flushed or self._is_over):
             await self._park()
+            self._flush_corked()  # what others have sent since may not keep this waiting
 
     # How it ends...
 

@@ -72,7 +72,7 @@ class SendingResponse(ResponseBase):
             self._outgoing.take_over()
         if result is GONE:
             self._abort_was_told = True
-        elif result is SENT and self._head_started:
+        elif result is SENT and self._head_started and self._has_body:
             self._plain_until = inf if total_size is None else total_size
         return result
 
@@ -130,7 +130,7 @@ class SendingResponse(ResponseBase):
             return GONE
         if not view and not self._outgoing.blocked:
             self._check_unknown_length("send_chunk")
-            return SENT
+            return SENT if self._has_body else DONE
         self._start_unknown_length("send_chunk")
         accepted = 0
         if view:
@@ -205,8 +205,11 @@ class SendingResponse(ResponseBase):
             self._outgoing.flush()
         except trio.BrokenResourceError:
             self._abort(AbortReason.CLIENT_CLOSED)
-        if self._ended and self._outgoing.is_flushed and not self._is_over:
-            self._set_complete()
+        if self._outgoing.is_flushed and not self._is_over:
+            if self._ended:
+                self._set_complete()
+            elif self._outgoing.blocked:
+                self._wake()  # before the transport does: somebody may be waiting just for that
 
     async def _park_sending(self) -> None:
         self._count_park()

@@ -129,7 +129,8 @@ class ServedResponse(SendingResponse):
           data: Nothing of it is lost.
           if_flushed: Leave it, if anything else still waits for the client.
         """
-        if if_flushed and not self._outgoing.is_flushed:
+        is_waiting = self._sending or self._outgoing.blocked or not self._outgoing.is_flushed
+        if if_flushed and is_waiting:
             return
         if data and self._has_body and not (self._ended or self._is_over):
             self._plain_until = 0

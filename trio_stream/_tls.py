@@ -214,6 +214,10 @@ class TLSTransport(Transport):
     def require_rate(self, watch: StallWatch, rate: float) -> None:
         self._below.require_rate(watch, rate)
 
+    def stop_waiting(self) -> None:
+        if not (self._leaving or self._encrypted.pending):
+            self._below.stop_waiting()
+
     def stop_timers(self) -> None:
         self._below.stop_timers()
 

@@ -78,7 +78,7 @@ class Transport(ABC):
 
     def stop_timers(self) -> None:
         """Look no more at how slow the client is."""
-        self._stop_timer()
+        self.stop_waiting()
         if self._pace is not None:
             self._pace.close()
 
@@ -182,7 +182,7 @@ class Transport(ABC):
 
     def on_writable(self) -> None:
         """There is room again."""
-        self._stop_timer()
+        self.stop_waiting()
         if self.user is not None:
             self.user._transport_writable()
 
@@ -202,19 +202,20 @@ class Transport(ABC):
         self._lose(AbortReason.STALLED)
 
     def _time_send(self, accepted: int, size: int) -> None:
-        """Start or stop the stall timer, as `accepted` of `size` bytes ask for it."""
+        """Start the stall timer if fewer than `size` bytes were accepted: until there is room."""
         if self._pace is not None:
             self._accepted += accepted
             if accepted < size and not self._is_timed:
                 self._pace.wait()
         if accepted == size:
-            self._stop_timer()
+            self._unsent_when_blocked += accepted  # which the peer has not taken
         elif accepted or not self._is_timed:
             self._is_timed = True
             self._unsent_when_blocked = self.unsent()
             self._stalls.start(self)
 
-    def _stop_timer(self) -> None:
+    def stop_waiting(self) -> None:
+        """Nobody waits for the client any more to take what was sent."""
         if self._is_timed and self._pace is not None:
             self._pace.stop_waiting()
         self._is_timed = False
@@ -222,7 +223,7 @@ class Transport(ABC):
 
     def _lose(self, reason: AbortReason) -> None:
         self.hung_up = True
-        self._stop_timer()
+        self.stop_waiting()
         if self.user is not None:
             self.user._transport_lost(reason)
 
