@@ -543,6 +543,9 @@ async def test_nobody_waits_for_a_stdout_that_nobody_reads(tmp_path: Path) -> No
     )
     async with run_python("-c", code, "hello", "--unix", str(path)) as program:
         await until(lambda: is_listening(path))
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(b"GET / HTTP/1.0\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
         program.process.terminate()
         status, log = await program.wait()
     assert status == 0
