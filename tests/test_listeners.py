@@ -108,6 +108,58 @@ async def test_without_a_host_there_is_nothing() -> None:
         await App().serve(host=())
 
 
+def congestion_control(sock: socket.socket | trio.socket.SocketType) -> str:
+    value = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    return value.rstrip(b"\0").decode()
+
+
+@pytest.fixture
+def default_paces(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """The default, as if it paced, and one that does not."""
+    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+    with socket.socket() as sock:
+        default = congestion_control(sock)
+    others = set(allowed.read_text().split()) - {default}
+    if not others:
+        pytest.skip("there is one congestion control only")
+    other = others.pop()
+    monkeypatch.setattr("trio_stream._listeners._PACES", default.encode())
+    monkeypatch.setattr("trio_stream._listeners._DOES_NOT", other.encode())
+    return default, other
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="needs Linux")
+@pytest.mark.parametrize(
+    ("host", "is_local"), [("127.0.0.1", True), ("::1", True), ("0.0.0.0", False), ("::", False)]
+)
+async def test_nothing_is_paced_within_a_machine(
+    default_paces: tuple[str, str], host: str, is_local: bool
+) -> None:
+    async with serving(host=host, port=0) as server:
+        (listener,) = server._listeners
+        assert congestion_control(listener.socket) == default_paces[is_local]
+        await ask_all(server)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="needs Linux")
+async def test_inherited_sockets_are_not_paced_either(default_paces: tuple[str, str]) -> None:
+    inherited = listening()
+    async with serving(fds=[inherited.detach()]) as server:
+        (listener,) = server._listeners
+        assert congestion_control(listener.socket) == default_paces[1]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="needs Linux")
+async def test_a_system_without_a_choice_paces_on(
+    default_paces: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_stream._listeners._DOES_NOT", b"nothing")
+    async with serving(port=0) as server:
+        (listener,) = server._listeners
+        assert congestion_control(listener.socket) == default_paces[0]
+        await ask_all(server)
+
+
 # Unix sockets...
 
 

@@ -37,6 +37,11 @@ def is_trusted(address: object, proxies: tuple[str, ...]) -> bool:
     return isinstance(address, str | bytes) and "unix" in proxies
 
 
+def is_local(address: object) -> bool:
+    """Whether only this machine can use the address of a socket, as `getsockname` gives it."""
+    return not isinstance(address, tuple) or ip_address(address[0]).is_loopback
+
+
 @lru_cache(maxsize=1024)
 def _is_host_trusted(host: str, proxies: tuple[str, ...]) -> bool:
     ip = _unmap(ip_address(host))  # on a socket that takes both, IPv4 looks like IPv6

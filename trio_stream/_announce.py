@@ -15,6 +15,7 @@ try:
 except ImportError:
     segno = None  # type: ignore[assignment]
 
+from ._addresses import is_local
 from ._listeners import describe_address
 from ._stdout import say
 
@@ -77,11 +78,6 @@ def find_addresses(host: str, port: int) -> list[tuple[str, int]]:
         probe.connect((_SOMEBODY[family], 9))  # which only looks up the way there
         hosts.append(probe.getsockname()[0])
     return [(host, port) for host in hosts]
-
-
-def is_local(address: object) -> bool:
-    """Whether only this machine can use the address of a socket."""
-    return not isinstance(address, tuple) or ipaddress.ip_address(address[0]).is_loopback
 
 
 def qr_code(url: str) -> str:
