@@ -197,10 +197,15 @@ class SendingResponse(ResponseBase):
         if accepted < len(view):
             self._failed_try = True
             self._missed_writable = False
+        elif self._outgoing.blocked and self._outgoing.is_flushed:
+            self._wake()
         return accepted
 
     def _flush(self) -> None:
-        """Send what goes now of all that was accepted; an ended response may be complete then."""
+        """Send what goes now of all that was accepted; an ended response may be complete then.
+
+        As in `_send`, who waits for all to go is woken, before there is room for the transport.
+        """
         try:
             self._outgoing.flush()
         except trio.BrokenResourceError:
@@ -209,7 +214,7 @@ class SendingResponse(ResponseBase):
             if self._ended:
                 self._set_complete()
             elif self._outgoing.blocked:
-                self._wake()  # before the transport does: somebody may be waiting just for that
+                self._wake()
 
     async def _park_sending(self) -> None:
         self._count_park()
