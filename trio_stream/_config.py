@@ -31,10 +31,11 @@ class Config:
     stall_timeout: float = 60.0
     """A client that takes no byte of a response for this long is aborted as `STALLED`.
 
-    Measured from the send that did not fit. On a socket the kernel's queue counts: a client that
-    takes a few bytes now and then stays, and one that stops is found within twice this time. On
-    another stream only whole pieces of 16 KiB count, so a client that takes longer than this for
-    one is aborted. `inf`: never.
+    Measured from the send that did not fit, until there is room or the response is complete; also
+    while nothing more is sent, as the client has not taken what was. On a socket the kernel's queue
+    counts: a client that takes a few bytes now and then stays, and one that stops is found within
+    twice this time. On another stream only whole pieces of 16 KiB count, so a client that takes
+    longer than this for one is aborted. `inf`: never.
     """
 
     half_close: Literal["abort", "serve"] = "abort"
