@@ -23,6 +23,7 @@ from unittest.mock import patch
 import h11
 import trio
 import trustme
+from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from trio_stream import App, Server, Stats, _server, _socket_transport
 from trio_stream._readiness import HAVE_EPOLL
@@ -329,6 +330,25 @@ def make_client_context(change: Callable[[ssl.SSLContext], object]) -> ssl.SSLCo
     authority().configure_trust(context)
     change(context)
     return context
+
+
+@asynccontextmanager
+async def open_stopped_client(app: App, taken: int) -> AsyncIterator[tuple[trio.abc.Stream, bytes]]:
+    """Serve `app` over a plain stream to a client that has taken so much of `/`, and no more.
+
+    Yields:
+      The client's end, and what it has taken.
+    """
+    client, stream = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.serve_stream, stream)
+        await client.send_all(get("/"))
+        received = b""
+        while len(received) < taken:
+            received += await client.receive_some(taken - len(received))
+        await wait_all_tasks_blocked()
+        yield client, received
+        nursery.cancel_scope.cancel()
 
 
 class Decoded(NamedTuple):

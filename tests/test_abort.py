@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, lockstep_stream_pair, wait_all_tasks_blocked
 
-from tests.harness import decode, get, open_peer, pattern, without_date
+from tests.harness import decode, get, open_peer, open_stopped_client, pattern, without_date
 from trio_stream import AbortReason, App, Config, Request, Response
 from trio_stream.testing import open_client
 
@@ -443,21 +443,13 @@ async def test_client_that_takes_no_more_stalls_though_there_is_room(
             await res.body_stream().wait_send_all_might_not_block()
         await trio.sleep_forever()
 
-    client, stream = lockstep_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(app.serve_stream, stream)
-        await client.send_all(get("/"))
-        received = 0
-        while received < taken:
-            received += len(await client.receive_some(taken - received))
-        await wait_all_tasks_blocked()
+    async with open_stopped_client(app, taken):
         go_on.set()
         await trio.sleep(1000)
         if taken == 16 * 1024:  # less than is told
             assert kept[0].abort_reason is AbortReason.STALLED
         else:
             assert kept[0].abort_reason is None
-        nursery.cancel_scope.cancel()
 
 
 async def test_end_that_fits_is_the_end_before_there_is_room(autojump_clock: MockClock) -> None:
@@ -472,14 +464,7 @@ async def test_end_that_fits_is_the_end_before_there_is_room(autojump_clock: Moc
         await go_on.wait()
         res.end()
 
-    client, stream = lockstep_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(app.serve_stream, stream)
-        await client.send_all(get("/"))
-        received = b""
-        while len(received) < 16 * 1024:  # less room than is told
-            received += await client.receive_some(16 * 1024 - len(received))
-        await wait_all_tasks_blocked()
+    async with open_stopped_client(app, 16 * 1024) as (client, received):  # less than is told
         assert "open" in repr(kept[0])
         go_on.set()
         await wait_all_tasks_blocked()

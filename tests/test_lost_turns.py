@@ -8,7 +8,7 @@ import socket
 import pytest
 import trio
 
-from tests.harness import get, start_server
+from tests.harness import get, open_stopped_client, start_server
 from trio_stream import App, Config, Request, Response
 from trio_stream._readiness import HAVE_EPOLL
 from trio_stream._socket_transport import SocketTransport
@@ -91,18 +91,10 @@ async def test_drain_ends_with_what_another_task_sends(call: str) -> None:
                 assert res.try_write(b"the rest fits").ok
             await drained.wait()  # although the client takes no more
 
-    client, stream = trio.testing.lockstep_stream_pair()
     with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(app.serve_stream, stream)
-            await client.send_all(get("/"))
-            received = 0
-            while received < 16 * 1024:  # less room than is told
-                received += len(await client.receive_some(16 * 1024 - received))
-            await trio.testing.wait_all_tasks_blocked()
+        async with open_stopped_client(app, 16 * 1024):  # less than is told
             room.set()
             await drained.wait()
-            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])

@@ -502,6 +502,14 @@ def is_listening(path: Path) -> bool:
         return client.connect_ex(str(path)) == 0
 
 
+async def check_serves(path: Path) -> None:
+    """Wait for a server on a Unix socket, and have it answer: it then waits for signals, too."""
+    await until(lambda: is_listening(path))
+    async with await trio.open_unix_socket(path) as stream:
+        await stream.send_all(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("target", [[], ["hello"]])
 async def test_it_serves_though_stdout_takes_nothing(
@@ -516,10 +524,7 @@ async def test_it_serves_though_stdout_takes_nothing(
     )
     options = (*target, "--unix", str(path), "--workers", workers)
     async with run_python("-c", code, *options) as program:
-        await until(lambda: is_listening(path))
-        async with await trio.open_unix_socket(path) as stream:
-            await stream.send_all(b"GET / HTTP/1.0\r\n\r\n")
-            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+        await check_serves(path)
         program.process.terminate()
         status, log = await program.wait()
     assert status == 0
@@ -542,10 +547,7 @@ async def test_nobody_waits_for_a_stdout_that_nobody_reads(tmp_path: Path) -> No
         "sys.exit(main(sys.argv[1:]))"
     )
     async with run_python("-c", code, "hello", "--unix", str(path)) as program:
-        await until(lambda: is_listening(path))
-        async with await trio.open_unix_socket(path) as stream:
-            await stream.send_all(b"GET / HTTP/1.0\r\n\r\n")
-            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+        await check_serves(path)
         program.process.terminate()
         status, log = await program.wait()
     assert status == 0

@@ -375,15 +375,19 @@ async def test_handler_sees_the_request() -> None:
     assert (request.http_version, request.scheme, request.client) == ("1.1", "http", None)
 
 
-async def test_client_is_the_address_of_the_peer() -> None:
-    seen: list[object] = []
-
+def app_that_notes_clients(seen: list[object]) -> App:
     def handler(res: Response, req: Request) -> None:
         seen.append((req.client, req.scheme))
         res.end_without_body()
 
     app = App()
     app.get("/", handler)
+    return app
+
+
+async def test_client_is_the_address_of_the_peer() -> None:
+    seen: list[object] = []
+    app = app_that_notes_clients(seen)
     async with trio.open_nursery() as nursery:
         server = await nursery.start(lambda **kwargs: app.serve(port=0, **kwargs))
         async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
@@ -395,13 +399,7 @@ async def test_client_is_the_address_of_the_peer() -> None:
 
 async def test_client_of_a_stream_is_its_peer() -> None:
     seen: list[object] = []
-
-    def handler(res: Response, req: Request) -> None:
-        seen.append((req.client, req.scheme))
-        res.end_without_body()
-
-    app = App()
-    app.get("/", handler)
+    app = app_that_notes_clients(seen)
     client, stream = await open_socket_pair()
     async with client, trio.open_nursery() as nursery:
         address = client.socket.getsockname()

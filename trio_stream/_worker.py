@@ -55,7 +55,8 @@ class Worker:
             yield
         finally:
             is_over = True
-            self._channel.shutdown(socket.SHUT_RD)  # which ends its wait
+            with suppress(OSError):  # where it is not connected any more, there is no wait
+                self._channel.shutdown(socket.SHUT_RD)  # which ends it
             thread.join()
             self._channel.close()
 
