@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from trio.testing import memory_stream_pair
 
-from tests.harness import authority, client_context, make_client_context
+from tests.harness import authority, make_client_context
 from trio_stream import Certificates
-from trio_stream._certificates import _names, reloading_on_hangup
+from trio_stream._certificates import _names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,9 +205,3 @@ async def test_reload_of_a_broken_file_changes_nothing(
     assert message.startswith("the certificates stay as they are: ")
     assert "key.pem" in message
     caplog.clear()
-
-
-@pytest.mark.parametrize("source", [client_context(), None])
-def test_only_certificates_are_loaded_again(source: ssl.SSLContext | None) -> None:
-    with reloading_on_hangup(source) as reload:
-        assert reload is trio.sleep_forever

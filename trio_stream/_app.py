@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from ._background import open_background
-from ._certificates import Certificates, check_context, reloading_on_hangup
+from ._certificates import Certificates, check_context
 from ._config import Config
 from ._file_answer import FileOptions
 from ._listeners import (
@@ -26,6 +22,7 @@ from ._listing import listing_page
 from ._metrics import HAVE_PROMETHEUS, make_tell_ready, send_metrics, tell_live
 from ._routing import ANY, Handler, Router
 from ._server import Server
+from ._signals import serve_until_signal
 from ._static import StaticFiles
 from ._stdout import say
 from ._tree import Tree
@@ -36,9 +33,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ._file import StrPath
-
-
-logger = logging.getLogger("trio_stream")
 
 _H = TypeVar("_H", bound=Handler)
 _L = TypeVar("_L", bound="Callable[[], AbstractAsyncContextManager[object]]")
@@ -400,30 +394,10 @@ class App:
         ssl_context: ssl.SSLContext | Certificates | None,
         announce: Callable[[Server], object],
     ) -> int:
+        reload = ssl_context.reload if isinstance(ssl_context, Certificates) else None
         async with open_listeners(listen) as listeners:
             server = self._make_server(listeners, ssl_context)
-            with ExitStack() as stack, trio.CancelScope() as everything:
-                reload = stack.enter_context(reloading_on_hangup(ssl_context))
-                signals = stack.enter_context(
-                    trio.open_signal_receiver(*_ending_signals(ssl_context))
-                )
-
-                async def shut_down_by_signals() -> None:
-                    number = await anext(signals)
-                    if number == signal.SIGINT:  # of a person, who can send another one as easily
-                        logger.info("SIGINT: a second signal ends it at once")
-                    server.shutdown()
-                    while await anext(signals) not in (signal.SIGINT, signal.SIGTERM):
-                        pass  # a terminal that is closed may say so more than once
-                    stack.close()  # from now on a signal does what it does to any program
-                    server.cut_off()
-                    everything.cancel()
-
-                async with open_background() as start_soon:
-                    start_soon(reload)
-                    start_soon(shut_down_by_signals)
-                    await server.serve(announce)
-        return 1 if server.has_cut_off or everything.cancelled_caught else 0
+            return await serve_until_signal(server, announce, reload=reload)
 
     def _make_server(
         self,
@@ -437,15 +411,6 @@ class App:
             ssl_context=ssl_context,
             lifespans=self._lifespans,
         )
-
-
-def _ending_signals(ssl_context: ssl.SSLContext | Certificates | None) -> list[signal.Signals]:
-    """The signals that end a server: SIGHUP, too, if nobody ignores it (nohup) or it has a use."""
-    signals = [signal.SIGINT, signal.SIGTERM]
-    has_use = isinstance(ssl_context, Certificates) or not hasattr(signal, "SIGHUP")
-    if not has_use and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signals.append(signal.SIGHUP)
-    return signals
 
 
 def _print_addresses(server: Server) -> None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 import ssl
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import trio
-
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ._file import StrPath
 
@@ -147,27 +143,6 @@ def check_context(source: ssl.SSLContext | Certificates | None) -> None:
     """
     if isinstance(source, ssl.SSLContext) and source.protocol is ssl.PROTOCOL_TLS_CLIENT:
         raise ValueError("ssl_context must be one for servers: ssl.PROTOCOL_TLS_SERVER")
-
-
-@contextmanager
-def reloading_on_hangup(
-    source: ssl.SSLContext | Certificates | None,
-) -> Iterator[Callable[[], Awaitable[None]]]:
-    """Catch SIGHUP for the length of the block, if `source` are certificates.
-
-    Yields:
-      What waits for the signals, and loads the certificates again at each.
-    """
-    if not isinstance(source, Certificates) or not hasattr(signal, "SIGHUP"):
-        yield trio.sleep_forever
-        return
-    with trio.open_signal_receiver(signal.SIGHUP) as signals:
-
-        async def reload() -> None:
-            async for _ in signals:
-                source.reload()
-
-        yield reload
 
 
 # The names in a certificate, which `ssl` tells only of those of a peer...

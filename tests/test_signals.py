@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import logging
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.harness import connect, get
+from trio_stream import AbortReason, App, Request, Response, Server
+from trio_stream._listeners import Listen, open_listeners
+from trio_stream._signals import serve_until_signal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+class Run:
+    """A server that obeys signals, with one client whose handler is asleep."""
+
+    server: Server
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.aborts: list[AbortReason | None] = []
+
+
+@asynccontextmanager
+async def run(reload: Callable[[], object] | None = None) -> AsyncIterator[Run]:
+    """Yield what is told of a server; at the end it must have ended by itself."""
+    app = App()
+    run = Run()
+    is_asleep = trio.Event()
+
+    @app.get("/")
+    async def handler(res: Response, req: Request) -> None:
+        is_asleep.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            run.aborts.append(res.abort_reason)
+
+    async def serve(task_status: trio.TaskStatus[Server]) -> None:
+        async with open_listeners(Listen(host="127.0.0.1", port=0)) as listeners:
+            server = app._make_server(listeners)
+            status = await serve_until_signal(server, task_status.started, reload=reload)
+        run.statuses.append(status)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            run.server = await nursery.start(serve)
+            async with await connect(run.server.port) as client:
+                await client.send_all(get("/"))
+                await is_asleep.wait()
+                yield run
+
+
+async def hear(number: signal.Signals) -> None:
+    """Send a signal to this process, and have it obeyed."""
+    signal.raise_signal(number)
+    await wait_all_tasks_blocked()
+
+
+@pytest.fixture(autouse=True)
+def handlers_are_restored() -> object:
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in caught]
+    yield
+    assert [signal.getsignal(number) for number in caught] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_the_first_signal_is_a_shutdown(
+    number: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with run() as told:
+        await hear(number)
+        assert told.server.is_shutting_down
+        assert told.statuses == []  # the response has its grace
+    assert told.statuses == [0]
+    assert told.aborts == [AbortReason.CLIENT_CLOSED]
+    tells_of_a_second = "SIGINT: a second signal ends it at once" in caplog.messages
+    assert tells_of_a_second is (number == signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
+    async with run() as told:
+        await hear(number)
+        await hear(number)
+        assert told.statuses == [1]
+        assert told.aborts == [AbortReason.SHUTDOWN]
+
+
+async def test_a_terminal_may_hang_up_more_than_once() -> None:
+    async with run() as told:
+        for _ in range(3):
+            await hear(signal.SIGHUP)
+        assert told.statuses == []
+    assert told.statuses == [0]
+
+
+async def test_a_signal_after_another_shutdown_is_the_first_one() -> None:
+    async with run() as told:
+        told.server.shutdown()
+        await hear(signal.SIGTERM)
+        assert told.statuses == []
+        await hear(signal.SIGTERM)
+        assert told.statuses == [1]
+
+
+async def test_a_hang_up_has_another_use_where_there_is_one() -> None:
+    reloads = []
+    async with run(lambda: reloads.append(True)) as told:
+        await hear(signal.SIGHUP)
+        assert len(reloads) == 1
+        assert not told.server.is_shutting_down
+        await hear(signal.SIGTERM)
+        await hear(signal.SIGHUP)
+        assert len(reloads) == 2  # also while it shuts down
+        assert told.statuses == []
+    assert told.statuses == [0]
+
+
+async def test_a_hang_up_that_is_ignored_is_none() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with run() as told:
+            await hear(signal.SIGHUP)
+            assert not told.server.is_shutting_down
+            await hear(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,66 @@
+"""What signals do to a server that has the process for itself."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._background import open_background
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._server import Server
+
+logger = logging.getLogger("trio_stream")
+
+_HANGUP = getattr(signal, "SIGHUP", None)  # where there are terminals
+
+
+async def serve_until_signal(
+    server: Server,
+    started: Callable[[Server], object],
+    *,
+    reload: Callable[[], object] | None = None,
+) -> int:
+    """Serve until SIGINT, SIGTERM or SIGHUP, as `App.run` tells.
+
+    Args:
+      server: What serves.
+      started: Called as soon as connections are accepted.
+      reload: What SIGHUP does instead.
+
+    Returns:
+      The exit status: 1 if the end has cut something off, else 0.
+    """
+    caught = [signal.SIGINT, signal.SIGTERM]
+    # Under nohup it is ignored, and stays so.
+    if _HANGUP is not None and (reload or signal.getsignal(_HANGUP) is signal.SIG_DFL):
+        caught.append(_HANGUP)
+    with ExitStack() as stack, trio.CancelScope() as everything:
+        signals = stack.enter_context(trio.open_signal_receiver(*caught))
+
+        async def obey() -> None:
+            is_ending = False
+            async for number in signals:
+                if number == _HANGUP and reload is not None:
+                    reload()
+                elif not is_ending:
+                    if number == signal.SIGINT:  # of a person, who can send another one as easily
+                        logger.info("SIGINT: a second signal ends it at once")
+                    server.shutdown()
+                    is_ending = True
+                elif number != _HANGUP:  # a terminal that is closed may say so more than once
+                    break
+            stack.close()  # from now on a signal does what it does to any program
+            server.cut_off()
+            everything.cancel()
+
+        async with open_background() as start_soon:
+            start_soon(obey)
+            await server.serve(started)
+    return 1 if server.has_cut_off or everything.cancelled_caught else 0
