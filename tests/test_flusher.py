@@ -69,6 +69,27 @@ async def test_whoever_asks_is_flushed_in_the_next_turn() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_nobody_is_forgotten_who_asks_before_it_runs_or_while_it_flushes() -> None:
+    flusher = Flusher()
+    second = Once()
+
+    class First(Once):
+        def _flush_corked(self) -> None:
+            super()._flush_corked()
+            flusher.flush_soon(second)
+
+    first = First()
+    flusher.flush_soon(first)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flusher.run)
+        await wait_all_tasks_blocked()
+        assert (first.flushed, second.flushed) == (1, 1)
+        flusher.flush_soon(second)
+        await wait_all_tasks_blocked()
+        assert (first.flushed, second.flushed) == (1, 2)
+        nursery.cancel_scope.cancel()
+
+
 # Responses...
 
 

@@ -22,13 +22,15 @@ class Flusher:
 
     def flush_soon(self, flushable: Flushable) -> None:
         """Flush `flushable` before the server next waits for anything."""
+        if not self._asked:
+            self._waiting.unpark()
         self._asked.append(flushable)
-        self._waiting.unpark()
 
     async def run(self) -> None:
         """Flush until cancelled."""
         while True:
-            await self._waiting.park()
+            if not self._asked:
+                await self._waiting.park()
             asked, self._asked = self._asked, []
             for flushable in asked:
                 flushable._flush_corked()
