@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 TINY: tuple[Scenario, ...] = (
-    Chunks(total=MIB, seconds=0),
+    Chunks(total=MIB, seconds=0, least=0),
     Unknown(total=MIB, turns=1, seconds=0),
     Uploads(total=MIB, seconds=0),
     Requests(count=64, seconds=0),

@@ -61,6 +61,8 @@ class Chunks(Scenario):
 
     total: int = 256 << 20
     most_chunks: int = 16384
+    # Of each stream: in chunks of 1 MiB, requests for 4 MiB were a fifth of what they cost.
+    least: int = 16 << 20
     seconds: float = 0.5
 
     def measure(self, start: Start) -> Mapping[str, Figures]:
@@ -70,7 +72,8 @@ class Chunks(Scenario):
                 with ExitStack() as stack:
                     socks = [stack.enter_context(connect(server.port)) for _ in range(connections)]
                     for size in SIZES:
-                        chunks = min(self.total // size, self.most_chunks) // connections or 1
+                        chunks = min(self.total // size, self.most_chunks) // connections
+                        chunks = max(chunks, self.least // size, 1)
                         _download(socks, size, min(chunks, _WARM_UP // size // connections or 1))
                         work = partial(_download, socks, size, chunks)
                         spent = spending(server, self.seconds, work)
