@@ -12,6 +12,7 @@
 #     _live         transfers as lines in a terminal
 #     _transfer     what is told of a response that sends a file
 #     _app          routes, serve, run
+#     _signals      what signals do to a server
 #     _listeners    where it listens
 #     _server       what connections share, shutdown
 #     _metrics      what it counts, and whether it is well
