@@ -12,7 +12,7 @@ import tracemalloc
 from array import array
 from collections import Counter
 from contextlib import contextmanager
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +21,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.harness import connect, get, open_peer, start_server
 from trio_stream import App, Config
-from trio_stream._readiness import HAVE_EPOLL
+from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
+from trio_stream._stalls import StallWatch
+from trio_stream._stream_transport import open_transport
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -191,6 +193,50 @@ async def test_small_chunks_cost_no_more_than_a_write_each(total: str) -> None:
     # Sending waits for nothing, and looks at nothing. The rest is what two requests and the end of
     # the connection cost.
     assert calls.count() <= 40 + 30
+
+
+@needs_epoll
+async def test_what_has_been_received_is_not_waited_for() -> None:
+    calls = SystemCalls()
+    stream, other = (trio.SocketStream(sock) for sock in trio.socket.socketpair())
+    async with stream, other, trio.open_nursery() as nursery:
+        with ReadinessWatcher() as watcher:
+            nursery.start_soon(watcher.run)
+            async with open_transport(stream, Config(), StallWatch(inf), watcher) as transport:
+                await wait_all_tasks_blocked()
+                await other.send_all(bytes(4000))
+                with calls.counted():
+                    sizes = [len(await transport.receive_some(1000)) for _ in range(4)]
+                    assert sizes == 4 * [1000]
+                    assert calls.count(*READS) == 4
+                    # For the first one, Trio's epoll learns whom to look for, and forgets it again.
+                    assert calls.count("epoll.register", "epoll.modify") == 2
+                    await other.send_all(b"more")
+                    assert len(await transport.receive_some(1000)) == 4
+            nursery.cancel_scope.cancel()
+
+
+@needs_epoll
+async def test_a_full_read_may_have_been_the_last_one() -> None:
+    stream, other = (trio.SocketStream(sock) for sock in trio.socket.socketpair())
+    async with stream, other, trio.open_nursery() as nursery:
+        with ReadinessWatcher() as watcher:
+            nursery.start_soon(watcher.run)
+            async with open_transport(stream, Config(), StallWatch(inf), watcher) as transport:
+                await other.send_all(bytes(1000))
+                assert len(await transport.receive_some(1000)) == 1000
+                received: list[bytes] = []
+
+                async def receive() -> None:
+                    received.append(await transport.receive_some(1000))
+
+                nursery.start_soon(receive)
+                await wait_all_tasks_blocked()  # so it waits, and does not try again and again
+                assert received == []
+                await other.send_all(b"more")
+                await wait_all_tasks_blocked()
+                assert received == [b"more"]
+            nursery.cancel_scope.cancel()
 
 
 # Memory...

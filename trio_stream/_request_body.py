@@ -44,7 +44,7 @@ class BufferedBody(trio.abc.ReceiveStream):
         """Receive at least one byte of the body, or `b""` after its end.
 
         Args:
-          max_bytes: The most that is returned; `None` for what there is, some 64 KiB at most.
+          max_bytes: The most that is returned; `None` for what there is, some 256 KiB at most.
 
         Raises:
           BadRequestError: The body is malformed, or ended early: a handler that lets it pass

@@ -61,6 +61,7 @@ class SocketTransport(Transport):
         self._limit_unsent(1)
         self._sends_files = False
         self._blocked_at: float | None = None
+        self._was_full = False  # what was received last: then there is more, nearly always
 
     def _limit_unsent(self, factor: int) -> None:
         """Have the kernel keep no more than `factor` times the configured size."""
@@ -148,13 +149,18 @@ class SocketTransport(Transport):
             if fd < 0:
                 raise trio.BrokenResourceError("receiving failed: the stream was closed")
             try:
-                # Nearly always there is nothing yet: to try first would cost a call that fails.
-                await trio.lowlevel.wait_readable(fd)
-                return os.read(self._fileno(), max_bytes)
+                if self._was_full:
+                    await trio.lowlevel.checkpoint()
+                else:  # to try first would cost a call that fails, nearly always
+                    await trio.lowlevel.wait_readable(fd)
+                data = os.read(self._fileno(), max_bytes)
             except BlockingIOError:
-                pass
+                self._was_full = False
+                continue
             except (OSError, trio.ClosedResourceError) as exc:
                 raise trio.BrokenResourceError(f"receiving failed: {exc}") from exc
+            self._was_full = len(data) == max_bytes
+            return data
 
     def has_unread(self) -> bool:
         return has_unread(self._stream)
