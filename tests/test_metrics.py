@@ -18,7 +18,16 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 from trio.testing import wait_all_tasks_blocked
 
 from tests.harness import get, open_peer, start_server
-from trio_stream import AbortReason, App, Request, Response, Stats, _metrics, _worker_stats
+from trio_stream import (
+    AbortReason,
+    App,
+    Request,
+    Response,
+    Stats,
+    _accept,
+    _metrics,
+    _worker_stats,
+)
 from trio_stream._worker_stats import DIRECTORY_VARIABLE, WorkerStats, all_workers
 from trio_stream.testing import Client, open_client
 
@@ -139,7 +148,7 @@ STATS = Stats(
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the workers meet."""
-    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(DIRECTORY_VARIABLE, f"{os.getppid()}:{tmp_path}")
     return tmp_path
 
 
@@ -295,6 +304,46 @@ async def test_a_server_answers_with_its_statistics_and_leaves_them(directory: P
     assert [worker.is_over for worker in await all_statistics()] == [True, False]
 
 
+async def test_a_process_that_a_worker_has_started_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It inherits the variable, and its parent is somebody else."""
+    (tmp_path / "8.old").write_bytes(WorkerStats(8, STATS, 2.5, 2000).as_json(is_over=True))
+    monkeypatch.setenv(DIRECTORY_VARIABLE, f"{os.getpid()}:{tmp_path}")
+    async with trio.open_nursery() as nursery:
+        await start_server(nursery, App())
+        assert [path.name for path in tmp_path.iterdir()] == ["8.old"]
+        assert [worker.worker for worker in await all_statistics()] == [os.getpid()]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_shortage_of_descriptors_is_logged_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+    accept = _accept._accept
+
+    def fail_at_first(listener: socket.socket) -> object:
+        nonlocal tries
+        tries += 1
+        if tries <= 3:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(listener)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            await start_server(nursery, App())
+            (path,) = directory.iterdir()
+            monkeypatch.setattr(_accept, "_accept", fail_at_first)
+            async with await trio.open_unix_socket(path) as stream:
+                assert await stream.receive_some()
+            nursery.cancel_scope.cancel()
+    assert tries > 3
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert [record.exc_info for record in caplog.records] == [None, None]
+    caplog.clear()
+
+
 async def test_a_directory_that_has_gone_is_no_error_at_the_end(directory: Path) -> None:
     async with trio.open_nursery() as nursery:
         await start_server(nursery, App())
@@ -309,7 +358,7 @@ async def test_a_worker_that_cannot_tell_its_statistics_serves(
     directory: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = directory / name
-    monkeypatch.setenv(DIRECTORY_VARIABLE, str(other))
+    monkeypatch.setenv(DIRECTORY_VARIABLE, f"{os.getppid()}:{other}")
     if name != "gone":
         other.mkdir()
     with trio.fail_after(10):

@@ -17,6 +17,8 @@ from trio_stream._signals import serve_until_signal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from trio.testing import MockClock
+
 
 class Run:
     """A server that obeys signals, with one client whose handler is asleep."""
@@ -58,8 +60,10 @@ async def run(reload: Callable[[], object] | None = None) -> AsyncIterator[Run]:
                 yield run
 
 
-async def hear(number: signal.Signals) -> None:
-    """Send a signal to this process, and have it obeyed."""
+async def hear(number: signal.Signals, clock: MockClock | None = None) -> None:
+    """Send a signal to this process, a second after any before it, and have it obeyed."""
+    if clock is not None:
+        clock.jump(1)
     signal.raise_signal(number)
     await wait_all_tasks_blocked()
 
@@ -88,10 +92,12 @@ async def test_the_first_signal_is_a_shutdown(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
+async def test_a_second_signal_ends_it_at_once(
+    number: signal.Signals, mock_clock: MockClock
+) -> None:
     async with run() as told:
-        await hear(number)
-        await hear(number)
+        await hear(number, mock_clock)
+        await hear(number, mock_clock)
         assert told.statuses == [1]
         assert told.aborts == [AbortReason.SHUTDOWN]
 
@@ -104,12 +110,31 @@ async def test_a_terminal_may_hang_up_more_than_once() -> None:
     assert told.statuses == [0]
 
 
-async def test_a_signal_after_another_shutdown_is_the_first_one() -> None:
+async def test_two_signals_at_once_are_one(mock_clock: MockClock) -> None:
+    """As timeout(1) sends them: to its child, and to the group of both."""
     async with run() as told:
-        told.server.shutdown()
+        await hear(signal.SIGTERM, mock_clock)
+        mock_clock.jump(0.09)
         await hear(signal.SIGTERM)
         assert told.statuses == []
+        mock_clock.jump(0.01)
         await hear(signal.SIGTERM)
+        assert told.statuses == [1]
+
+
+async def test_two_different_signals_are_two(mock_clock: MockClock) -> None:
+    async with run() as told:
+        await hear(signal.SIGTERM)
+        await hear(signal.SIGINT)
+        assert told.statuses == [1]
+
+
+async def test_a_signal_after_another_shutdown_is_the_first_one(mock_clock: MockClock) -> None:
+    async with run() as told:
+        told.server.shutdown()
+        await hear(signal.SIGTERM, mock_clock)
+        assert told.statuses == []
+        await hear(signal.SIGTERM, mock_clock)
         assert told.statuses == [1]
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -20,9 +20,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from trio_stream import _workers
 from trio_stream._worker import VARIABLE, Worker, describe_worker, take_worker
 from trio_stream._worker_stats import open_directory
-from trio_stream._workers import Supervisor
+from trio_stream._workers import Supervisor, watch_code
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -39,6 +40,7 @@ class Fate:
     dies_at: float = inf
     status: int = 0
     stops_in: float = 0  # after SIGTERM
+    error: Exception | None = None  # which there is instead of a process
 
 
 class FakeProcess:
@@ -89,7 +91,7 @@ class Fakes:
         self.told: list[str] = []
         self.started_at: list[float] = []
         self.announcing: list[int] = []
-        self.directories: set[str] = set()
+        self.directories: set[str | None] = set()
         self._fates = list(fates)
 
     async def open_process(
@@ -111,8 +113,13 @@ class Fakes:
         assert (int(described), fd_text) == (channel, "7,8")
         if announces == "1":
             self.announcing.append(pid)
-        self.directories.add(env["TRIO_STREAM_STATS_DIRECTORY"])
+        directory = env.get("TRIO_STREAM_STATS_DIRECTORY")
+        if directory is not None:
+            directory = directory.removeprefix(f"{os.getpid()}:")
+        self.directories.add(directory)
         fate = self._fates.pop(0) if self._fates else Fate()
+        if fate.error is not None:
+            raise fate.error
         return FakeProcess(pid, fate, os.dup(channel), self.told)
 
 
@@ -135,7 +142,7 @@ async def supervise(
         nursery.start_soon(run)
         await wait_all_tasks_blocked()
         yield
-    assert not any(Path(directory).exists() for directory in fakes.directories)
+    assert not any(Path(directory).exists() for directory in fakes.directories if directory)
 
 
 @pytest.fixture
@@ -156,7 +163,7 @@ async def test_workers_run_until_a_signal(
         await trio.sleep(10)
         assert fakes.started_at == [0, 3, 3]  # the first one shows that it can work
         assert fakes.announcing == [1]
-        (directory,) = map(Path, fakes.directories)
+        (directory,) = map(Path, filter(None, fakes.directories))
         assert directory.stat().st_mode & 0o777 == 0o700
         signal.raise_signal(signal.SIGTERM)
     assert trio.current_time() == 30
@@ -188,6 +195,53 @@ async def test_a_worker_that_dies_is_followed_by_another_with_back_off(
         "worker 9 has ended with status 1: the next one starts in 0.5 seconds",
         "worker 10 has ended with status 3: the next one starts in 1 seconds",
     ]
+    log.clear()
+
+
+TOO_MANY = OSError(24, "Too many open files")
+NO_THREAD = RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("error", [TOO_MANY, NO_THREAD])
+async def test_one_that_cannot_be_started_is_tried_again_and_the_others_stay(
+    error: Exception,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    fakes = Fakes(Fate(), Fate(dies_at=1, status=1), *[Fate(error=error) for _ in range(4)])
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 2, statuses):
+        await trio.sleep(100)
+        assert fakes.started_at == [0, 0, 1.5, 2.5, 4.5, 8.5, 16.5]
+        assert fakes.told == []
+        signal.raise_signal(signal.SIGTERM)
+    assert statuses == [0]
+    errors = [record.getMessage() for record in log.records if record.levelno == logging.ERROR]
+    assert errors == [
+        "worker 2 has ended with status 1: the next one starts in 0.5 seconds",
+        *[
+            f"a worker can't be started: {error}: the next one starts in {delay} seconds"
+            for delay in (1, 2, 4, 8)
+        ],
+    ]
+    log.clear()
+
+
+async def test_a_supervisor_that_can_start_none_gives_up(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    fakes = Fakes(*[Fate(error=TOO_MANY) for _ in range(3)])
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 2, statuses):
+        pass
+    assert fakes.started_at == [0, 0.5, 1.5]
+    assert statuses == [1]
+    (*_, last) = log.messages
+    assert last == (
+        f"a worker can't be started: {TOO_MANY}: none has come to serve in 3 tries, "
+        "and no more are made"
+    )
     log.clear()
 
 
@@ -368,6 +422,27 @@ async def test_a_successor_that_does_not_serve_changes_nothing(
     log.clear()
 
 
+async def test_those_stay_whose_successor_cannot_be_started(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    fakes = Fakes(Fate(), Fate(), Fate(error=TOO_MANY))
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 2, statuses):
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(100)
+        assert fakes.started_at == [0, 0, 0]
+        assert fakes.told == []
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(100)
+        assert fakes.started_at == [0, 0, 0, 100, 100]
+        assert fakes.told == ["1: SIGTERM", "2: SIGTERM"]
+        signal.raise_signal(signal.SIGTERM)
+    assert statuses == [0]
+    errors = [record.getMessage() for record in log.records if record.levelno == logging.ERROR]
+    assert errors == [f"a worker can't be started: {TOO_MANY}: the others stay"]
+    log.clear()
+
+
 async def test_a_dead_one_can_be_replaced_before_its_time(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
@@ -412,20 +487,81 @@ async def test_what_killed_ones_have_left_is_removed(
     link.symlink_to(other)
     fakes = Fakes()
     async with supervise(monkeypatch, fakes, 1, []):
-        (own,) = map(Path, fakes.directories)
+        (own,) = map(Path, filter(None, fakes.directories))
         os.utime(own, (0, 0))
         assert not left.exists()
         assert not empty.exists()
-        with open_directory() as another:
+        with open_directory():
             assert own.exists()
-            assert Path(another).parent == own.parent == tmp_path
+            assert len(list(tmp_path.glob("trio-stream-*"))) == 6
         signal.raise_signal(signal.SIGTERM)
     assert sorted(tmp_path.iterdir()) == sorted([other, new, link, notes, mine])
     assert list(other.iterdir())
     assert len(list(notes.iterdir())) == 2
 
 
+async def test_they_serve_without_a_directory_to_meet_in(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    monkeypatch.delenv("TRIO_STREAM_STATS_DIRECTORY", raising=False)
+    fakes = Fakes()
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 2, statuses):
+        assert fakes.started_at == [0, 0]
+        assert fakes.directories == {None}
+        signal.raise_signal(signal.SIGTERM)
+    assert statuses == [0]
+    first = log.messages[0]
+    assert first.startswith("the metrics of each worker will be its own (TMPDIR can help): ")
+    log.clear()
+
+
 # Their code...
+
+
+class Watch:
+    """Takes the place of `watchfiles`: what its generators yield, each until it is exhausted."""
+
+    def __init__(self, *runs: Sequence[object]) -> None:
+        self._runs = iter(runs)
+        self.polling: list[bool | None] = []
+
+    def watch(
+        self, path: str, *, stop_event: threading.Event, force_polling: bool | None, **_: object
+    ) -> Iterator[object]:
+        assert path == "."
+        assert not stop_event.is_set()
+        self.polling.append(force_polling)
+        for change in next(self._runs):
+            if isinstance(change, Exception):
+                raise change
+            yield change
+
+    PythonFilter = staticmethod(lambda: None)
+
+
+async def test_code_that_cannot_be_watched_is_watched_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    error = RuntimeError("unable to decode path")
+    watch = Watch([1, error], [error], [2, PermissionError("no")], [3])
+    monkeypatch.setattr(_workers, "watchfiles", watch)
+    seen = []
+    async with aclosing(watch_code()) as changes:
+        async for change in changes:
+            seen.append(change)
+            if change == 3:
+                break
+    assert seen == [1, 2, 3]
+    assert watch.polling == [None, True, True, True]
+    assert log.messages == [
+        "the code can't be watched for the moment: unable to decode path",
+        "the code can't be watched for the moment: no",
+    ]
 
 
 async def test_a_change_of_the_code_replaces_them_at_once(

@@ -16,7 +16,7 @@
 #     _listeners    where it listens
 #     _server       what connections share, shutdown
 #     _metrics      what it counts, and whether it is well
-#     _accept       _proxied      connections accepted; those that begin with the PROXY protocol
+#     _proxied      connections that begin with the PROXY protocol
 #     _connection   one transport and one protocol: the cycle of requests and responses
 #     _access_log   what is told of each response
 #     _static       a folder as a part of an app
@@ -50,7 +50,7 @@
 #     _stalls       _readiness    who takes nothing; who is writable, who hung up
 #     _flusher      what is held back to go together
 #     _worker       _worker_stats               one of several processes, and what it tells them
-#     _line_writer                lines that a thread writes
+#     _line_writer  _accept       lines that a thread writes; connections accepted
 #     _config       _stats        _background    _bad_request   _stdout
 
 from ._app import App as App

@@ -5,20 +5,50 @@ from __future__ import annotations
 import logging
 import signal
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Self
 
 import trio
 
 from ._background import open_background
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from ._server import Server
 
 logger = logging.getLogger("trio_stream")
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # where there are terminals
+
+# Seconds. No person sends a second one so fast.
+_ECHO_TIME = 0.1
+
+
+class WithoutEchoes:
+    """Signals, without those that a process gets twice at once.
+
+    Some programs signal the process that they run, and then its group, to which it belongs:
+    timeout(1) does, and whoever passes on the Ctrl-C of a terminal.
+
+    Args:
+      signals: As `trio.open_signal_receiver` gives them.
+    """
+
+    def __init__(self, signals: AsyncIterator[int]) -> None:
+        self._signals = signals
+        self._ends_at: dict[int, float] = {}
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        while True:
+            number = await anext(self._signals)
+            now = trio.current_time()
+            if number == _HANGUP or now >= self._ends_at.get(number, -inf):
+                self._ends_at[number] = now + _ECHO_TIME
+                return number
 
 
 async def serve_until_signal(
@@ -42,7 +72,7 @@ async def serve_until_signal(
     if _HANGUP is not None and (reload or signal.getsignal(_HANGUP) is signal.SIG_DFL):
         caught.append(_HANGUP)
     with ExitStack() as stack, trio.CancelScope() as everything:
-        signals = stack.enter_context(trio.open_signal_receiver(*caught))
+        signals = WithoutEchoes(stack.enter_context(trio.open_signal_receiver(*caught)))
 
         async def obey() -> None:
             is_ending = False

@@ -18,12 +18,14 @@ import time
 from collections import Counter
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 import trio
 
+from ._accept import accept_connections
 from ._background import open_background
 from ._stats import AbortReason, Stats
 
@@ -110,21 +112,40 @@ def resident_memory() -> int:
 
 
 @contextmanager
-def open_directory() -> Iterator[str]:
-    """A directory for the workers of one server, for the length of the block; yields its path.
+def open_directory() -> Iterator[dict[str, str]]:
+    """A directory for the workers of one server, for the length of the block.
 
     Those that killed servers of this user have left are removed. A lock on each tells whether its
     server lives, and the kernel takes it back when that dies. What was made a moment ago may have
     no lock yet.
+
+    Yields:
+      What the environment of a process must have, which this one starts, to be such a worker. If
+      there can be no directory, that is logged, and it is nothing.
     """
-    for path in Path(gettempdir()).glob(f"{_PREFIX}*"):
-        if _age(path) > _NEW:
-            with suppress(OSError), _locked(path):  # it lives, is not ours, or has gone
-                _remove(path)
-    with TemporaryDirectory(prefix=_PREFIX) as directory, ExitStack() as stack:
+    with ExitStack() as stack:
+        try:
+            for path in Path(gettempdir()).glob(f"{_PREFIX}*"):
+                if _age(path) > _NEW:
+                    with suppress(OSError), _locked(path):  # it lives, is not ours, or has gone
+                        _remove(path)
+            directory = stack.enter_context(TemporaryDirectory(prefix=_PREFIX))
+        except OSError as exc:
+            logger.warning("the metrics of each worker will be its own (TMPDIR can help): %s", exc)
+            yield {}
+            return
         with suppress(OSError):  # a file system without locks, where nobody can lock it to remove
             stack.enter_context(_locked(Path(directory)))
-        yield directory
+        yield {DIRECTORY_VARIABLE: f"{os.getpid()}:{directory}"}
+
+
+def _directory() -> Path | None:
+    """Where this process meets the other workers; `None` if it is none.
+
+    Whoever is started by a worker inherits the variable, and is none.
+    """
+    parent, _, directory = os.environ.get(DIRECTORY_VARIABLE, "").partition(":")
+    return Path(directory) if parent == str(os.getppid()) else None
 
 
 def _remove(directory: Path) -> None:
@@ -168,16 +189,16 @@ async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
     If there can be no socket in it, that is logged, and nobody is told: the sums over workers are
     not worth that one of them does not serve.
     """
-    directory = os.environ.get(DIRECTORY_VARIABLE)
-    if not directory:
+    directory = _directory()
+    if directory is None:
         yield
         return
 
     # One process may have several servers, and its id be used again.
-    path = Path(directory) / f"{os.getpid()}.{secrets.token_hex(4)}"
+    path = directory / f"{os.getpid()}.{secrets.token_hex(4)}"
     one_at_a_time = trio.Lock()
 
-    async def answer(stream: trio.SocketStream) -> None:
+    async def answer(stream: trio.SocketStream, _: object) -> None:
         async with stream:
             async with one_at_a_time:
                 told = WorkerStats.of_this_process(stats).as_json()
@@ -187,7 +208,9 @@ async def told_to_workers(stats: Stats) -> AsyncIterator[None]:
                 await stream.send_all(told)
 
     async def listen() -> None:
-        await trio.serve_listeners(answer, [trio.SocketListener(listener)])
+        async with trio.open_nursery() as nursery:
+            room = trio.CapacityLimiter(inf)
+            await accept_connections(trio.SocketListener(listener), answer, nursery, room)
 
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     with listener:
@@ -234,9 +257,9 @@ async def all_workers(stats: Stats) -> list[WorkerStats] | None:
       stats: What the server of this worker has counted.
     """
     workers: list[WorkerStats] = []
-    if directory := os.environ.get(DIRECTORY_VARIABLE):
+    if directory := _directory():
         try:
-            workers = await _ask_all(Path(directory))
+            workers = await _ask_all(directory)
         except OSError as exc:
             logger.warning("the metrics of other workers can't be had: %s", exc)
             return None

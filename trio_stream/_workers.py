@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import ExitStack
 from functools import partial
 from operator import ne
 from subprocess import DEVNULL
@@ -16,8 +17,9 @@ import trio
 from trio_util import AsyncValue, run_and_cancelling, wait_any
 
 from ._config import Config
+from ._signals import WithoutEchoes
 from ._worker import VARIABLE, describe_worker
-from ._worker_stats import DIRECTORY_VARIABLE, open_directory
+from ._worker_stats import open_directory
 
 try:
     import watchfiles
@@ -25,7 +27,7 @@ except ImportError:
     watchfiles = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 logger = logging.getLogger("trio_stream")
 
@@ -52,9 +54,16 @@ _MARGIN = 5.0
 # for a whole grace.
 _HURRIED_GRACE = 1.0
 
+# How long after it has failed the code is watched again.
+_WATCH_DELAY = 1.0
+
 # Exit statuses: none could begin; or can't do what the command line asks, now or ever.
 _FAILURE = 1
 _USAGE_ERROR = 2
+
+
+class _CannotStartError(Exception):
+    """There are too many descriptors, processes or threads, or the program is being replaced."""
 
 
 class _Process:
@@ -179,7 +188,7 @@ class Supervisor:
         self._has_served = False
         self._is_ending = False
         self._status = 0
-        self._environment = dict(os.environ)
+        self._meeting: Mapping[str, str] = {}
 
     async def run(self) -> int:
         """Run until a signal ends it; returns an exit status.
@@ -188,9 +197,10 @@ class Supervisor:
         several tries; and 2 if none ever could.
         """
         with (
-            open_directory() as self._environment[DIRECTORY_VARIABLE],
-            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
+            open_directory() as self._meeting,
+            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as receiver,
         ):
+            signals = WithoutEchoes(receiver)
             async with trio.open_nursery() as self._processes:
                 async with trio.open_nursery() as self._keepers:
                     self._keepers.start_soon(self._keep_all)
@@ -246,37 +256,38 @@ class Supervisor:
         tries = 0
         worker: _Process | None = None
         while True:
-            async with slot.lock:
-                if slot.worker is worker:  # else it was replaced
-                    slot.worker = await self._start()
-            worker = slot.worker
-            assert worker is not None
-            await worker.ended.wait()
             tries += 1
+            started_at = trio.current_time()
+            try:
+                async with slot.lock:
+                    if slot.worker is worker:  # else it was replaced
+                        slot.worker = await self._start()
+                worker = slot.worker
+                assert worker is not None
+                started_at = worker.started_at
+                await worker.ended.wait()
+                failure = f"{worker} has ended {worker.how_it_ended}"
+                waits_for_change = not worker.is_ready and self._changes is not None
+                is_useless = worker.process.returncode == _USAGE_ERROR
+            except _CannotStartError as exc:
+                failure = str(exc)
+                waits_for_change = is_useless = False
             if slot.worker is not worker:
                 continue
-            if not worker.is_ready and self._changes is not None:
-                logger.error("%s has ended %s: waiting for a change", worker, worker.how_it_ended)
+            if waits_for_change:
+                logger.error("%s: waiting for a change", failure)
                 await slot.wait_changed()
-            elif worker.process.returncode == _USAGE_ERROR and not self._has_served:
+            elif is_useless and not self._has_served:
                 self._give_up(_USAGE_ERROR)  # it has said why
             elif tries == _TRIES and not self._has_served:
                 logger.error(
-                    "%s has ended %s: none has come to serve in %d tries, and no more are made",
-                    worker,
-                    worker.how_it_ended,
-                    tries,
+                    "%s: none has come to serve in %d tries, and no more are made", failure, tries
                 )
                 self._give_up(_FAILURE)
             else:
-                if trio.current_time() - worker.started_at >= _LONG_LIFE:
+                if trio.current_time() - started_at >= _LONG_LIFE:
                     delay = _FIRST_DELAY
-                logger.error(
-                    "%s has ended %s: the next one starts in %g seconds",
-                    worker,
-                    worker.how_it_ended,
-                    delay,
-                )
+                logger.error("%s: the next one starts in %g seconds", failure, delay)
                 await trio.sleep(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
 
@@ -299,7 +310,11 @@ class Supervisor:
           Whether it serves.
         """
         async with slot.lock:
-            worker = await self._start()
+            try:
+                worker = await self._start()
+            except _CannotStartError as exc:
+                logger.error("%s: the others stay", exc)
+                return False
             await wait_any(worker.settled.wait, partial(self._wishes.wait_value, partial(ne, wish)))
             if not worker.is_ready:
                 if not worker.ended.is_set():
@@ -320,21 +335,41 @@ class Supervisor:
     # Processes...
 
     async def _start(self) -> _Process:
+        """Start a worker.
+
+        Raises:
+          _CannotStartError: The system can't do that now.
+        """
         worker: _Process = await self._processes.start(self._run_process)
         return worker
 
-    async def _run_process(self, task_status: trio.TaskStatus[_Process]) -> None:
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
+    async def _open_process(self) -> tuple[trio.Process, socket.socket]:
+        """Start a process, and the channel that its end is seen by.
+
+        Raises:
+          _CannotStartError: As `_start`.
+        """
+        try:
+            ours, theirs = socket.socketpair()
+            with ExitStack() as stack, theirs:
+                stack.enter_context(ours)
                 text = describe_worker(theirs, self._fds, announces=not self._has_served)
                 process = await trio.lowlevel.open_process(
                     self._command,
-                    env={**self._environment, VARIABLE: text},
+                    env={**os.environ, **self._meeting, VARIABLE: text},
                     pass_fds=(theirs.fileno(), *self._fds),
                     process_group=0,  # Ctrl-C is for the supervisor, which passes it on once
                     stdin=None if 0 in self._fds else DEVNULL,
                 )
+                stack.pop_all()
+        # RuntimeError is the threading module's word for a limit: Trio has a thread start it.
+        except (OSError, RuntimeError) as exc:
+            raise _CannotStartError(f"a worker can't be started: {exc}") from exc
+        return process, ours
+
+    async def _run_process(self, task_status: trio.TaskStatus[_Process]) -> None:
+        process, ours = await self._open_process()
+        with ours:
             worker = _Process(process)
             self._living.add(worker)
             task_status.started(worker)
@@ -358,12 +393,33 @@ def _count(workers: int) -> str:
     return f"{workers} {'worker' if workers == 1 else 'workers'}"
 
 
-async def watch_code() -> AsyncIterator[object]:
-    """Yields whenever a Python file below the current directory has changed."""
+async def watch_code() -> AsyncGenerator[object, None]:
+    """Yields whenever a Python file below the current directory has changed.
+
+    While they can't be watched, that is logged, and tried again and again: by looking at all of
+    them, as inotify gives up on a directory whose name is not UTF-8.
+    """
     stop = threading.Event()
-    changes = watchfiles.watch(".", watch_filter=watchfiles.PythonFilter(), stop_event=stop)
+    failure = ""
     try:
-        while change := await trio.to_thread.run_sync(next, changes, None, abandon_on_cancel=True):
-            yield change
+        while True:
+            try:
+                changes = watchfiles.watch(
+                    ".",
+                    watch_filter=watchfiles.PythonFilter(),
+                    stop_event=stop,
+                    force_polling=bool(failure) or None,
+                    ignore_permission_denied=True,
+                )
+                while change := await trio.to_thread.run_sync(
+                    next, changes, None, abandon_on_cancel=True
+                ):
+                    yield change
+            # Whatever it can't cope with, such as a name that is not UTF-8, is a RuntimeError.
+            except (OSError, RuntimeError) as exc:
+                if str(exc) != failure:
+                    failure = str(exc)
+                    logger.warning("the code can't be watched for the moment: %s", failure)
+            await trio.sleep(_WATCH_DELAY)
     finally:
         stop.set()
