@@ -106,6 +106,24 @@ def test_it_prints_paths(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors == ""
 
 
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (("127.0.0.1", 8000), "http://127.0.0.1:8000/a.wav"),
+        (("::1", 80, 0, 0), "http://[::1]:80/a.wav"),
+        ("/run/my socket", "--unix-socket '/run/my socket' http://localhost/a.wav"),
+    ],
+)
+def test_it_says_how_to_try_the_demo(
+    address: object, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce(server_on(address), song="a.wav")
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "The demo: open the address below in a browser, or try",
+        f"  curl --limit-rate 500k --output a.wav {url}",
+    ]
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::", "fe80::1%eth0"])
 @pytest.mark.usefixtures("probe")
 def test_it_warns_of_what_others_can_read(caplog: pytest.LogCaptureFixture, host: str) -> None:

@@ -43,6 +43,20 @@ async def answer(handler: Handler, method: str = "GET", version: str = "1.1") ->
     return without_date(received)
 
 
+async def test_fields_of_the_handler_stay_as_they_are() -> None:
+    async def handler(res: Response, _: Request) -> None:
+        res.write_header("content-type", "text/event-stream; charset=utf-8")
+        res.write_header("Cache-Control", "no-cache")
+        async with res.events():
+            pass
+
+    assert (await answer(handler)).split(b"\r\n")[1:4] == [
+        b"content-type: text/event-stream; charset=utf-8",
+        b"Cache-Control: no-cache",
+        b"X-Accel-Buffering: no",
+    ]
+
+
 async def events_of(send: Callable[[EventStream], Awaitable[object]]) -> bytes:
     """The body that comes of a block in which `send` is called."""
 

@@ -236,6 +236,13 @@ def test_what_has_not_the_type_of_a_value(value: object) -> None:
         ResponseHead().write_header("X", value)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", [b"X", None, 1])
+def test_what_has_not_the_type_of_a_name(name: object) -> None:
+    with pytest.raises(TypeError) as error:
+        ResponseHead().write_header(name, "v")  # type: ignore[arg-type]
+    assert str(error.value) == f"the name of a header field is text, not {name!r}"
+
+
 @pytest.mark.parametrize(
     "name", ["X", "x-y", "X_Y", "9", "!#$%&'*+-.^_`|~", "Content-Lengths", "Dat", "Connection"]
 )

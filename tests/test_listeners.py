@@ -86,6 +86,8 @@ def test_a_host_may_have_its_own_port(text: str, host: str, port: int) -> None:
 def test_a_port_has_a_limit() -> None:
     with pytest.raises(ValueError, match=r"^65536 is no port, which is .*: 'a:65536'$"):
         split_host("a:65536", 80)
+    with pytest.raises(ValueError, match=r"^65536 is no port, which is .*: 'a'$"):
+        split_host("a", 65536)
 
 
 async def test_several_hosts_and_ports() -> None:

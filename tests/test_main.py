@@ -429,7 +429,7 @@ async def test_https_and_certificates_that_are_loaded_again(pem: Path) -> None:
     context = make_client_context(lambda context: setattr(context, "check_hostname", False))
     certfile = str(pem / "a.pem")
     async with run_python("-m", "trio_stream", "--port", "0", "--certfile", certfile) as program:
-        await program.read_until("curl .* https://127.0.0.1:PORT/song.wav")
+        await program.read_until("curl .* https://127.0.0.1:[0-9]+/song.wav")
         port = int((await program.read_until(r"Serving on https://127\.0\.0\.1:(\d+)"))[1])
         assert await shown_name() == "a.example"
         Path(certfile).write_bytes(Path("b.pem").read_bytes())
@@ -927,23 +927,14 @@ def test_what_fails_when_it_is_bound_is_not_about_the_address(directory: Path) -
 
 
 @pytest.mark.parametrize(
-    ("args", "where", "url"),
+    ("args", "where"),
     [
-        ("", {"host": ["127.0.0.1"], "port": 8000}, "http://127.0.0.1:8000"),
-        ("--port 0", {"port": 0}, "http://127.0.0.1:PORT"),
-        (
-            "--host ::1 --bind a:7 --port 80",
-            {"host": ["::1", "a:7"], "port": 80},
-            "http://[::1]:80",
-        ),
-        ("--host a:7", {"host": ["a:7"], "port": 8000}, "http://a:7"),
-        ("--fd 3 --fd 4", {"fds": [3, 4], "unix": None}, "http://ADDRESS"),
-        (
-            "--unix a --fd 5",
-            {"unix": "a", "unix_mode": 0o660, "fds": [5]},
-            "--unix-socket a http://",
-        ),
-        ("--unix a --unix-mode 0600", {"unix": "a", "unix_mode": 0o600}, "--unix-socket a http://"),
+        ("", {"host": ["127.0.0.1"], "port": 8000}),
+        ("--port 0", {"port": 0}),
+        ("--host ::1 --bind a:7 --port 80", {"host": ["::1", "a:7"], "port": 80}),
+        ("--fd 3 --fd 4", {"fds": [3, 4], "unix": None}),
+        ("--unix a --fd 5", {"unix": "a", "unix_mode": 0o660, "fds": [5]}),
+        ("--unix a --unix-mode 0600", {"unix": "a", "unix_mode": 0o600}),
     ],
 )
 def test_options_say_where_it_serves(
@@ -951,7 +942,6 @@ def test_options_say_where_it_serves(
     capsys: pytest.CaptureFixture[str],
     args: str,
     where: dict[str, object],
-    url: str,
 ) -> None:
     given: dict[str, object] = {}
 
@@ -962,7 +952,7 @@ def test_options_say_where_it_serves(
     monkeypatch.setattr(App, "run", run)
     assert main(args.split()) == 0
     assert given.items() >= where.items()
-    assert f"song.wav {url}" in capsys.readouterr().out
+    assert capsys.readouterr().out == ""  # nothing is said before it serves
 
 
 async def test_it_serves_a_unix_socket(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ async def test_empty_array_is_no_data() -> None:
         (b"abc", -1, ValueError, "total_size must not be negative, not -1"),
         (b"abc", 3.5, TypeError, "total_size must be an integer, not 3.5"),
         (b"abc", "3", TypeError, "total_size must be an integer, not '3'"),
-        ("abc", 3, TypeError, "memoryview: a bytes-like object is required, not 'str'"),
+        ("abc", 3, TypeError, "the body is sent as bytes, so encode what is text: 'abc'"),
         (None, 3, TypeError, "memoryview: a bytes-like object is required, not 'NoneType'"),
         (
             memoryview(b"abcdef")[::2],

@@ -379,14 +379,21 @@ def test_routing_against_brute_force(routes: list[str], method: str, path: str) 
         ([], "a", "a path pattern starts with '/', unlike 'a'"),
         ([], "*", "a path pattern starts with '/', unlike '*'"),
         ([], ":id", "a path pattern starts with '/', unlike ':id'"),
-        ([], "/*/", "'*' matches a tail, so it must end the pattern, unlike in '/*/'"),
-        ([], "/*/a", "'*' matches a tail, so it must end the pattern, unlike in '/*/a'"),
-        ([], "/*/*", "'*' matches a tail, so it must end the pattern, unlike in '/*/*'"),
+        ([], "/*/", "'*' matches a tail, so it must be the last segment, unlike in '/*/'"),
+        ([], "/*/a", "'*' matches a tail, so it must be the last segment, unlike in '/*/a'"),
+        *[
+            (
+                [],
+                pattern,
+                f"'*' matches a tail, so it must be the last segment, unlike in '{pattern}'",
+            )
+            for pattern in ("/*/*", "/*x", "/js/*.js", "/x*", "/**", "/:*/*", "/a*/b")
+        ],
+        ([], "/p%20q", "a path pattern is not percent-encoded: '/p q' also matches '/p%20q'"),
         ([], "/:", "the parameters of '/:' need names that differ"),
         ([], "/:/a", "the parameters of '/:/a' need names that differ"),
         ([], "/:a/:a", "the parameters of '/:a/:a' need names that differ"),
         ([], "/:a/b/:a", "the parameters of '/:a/b/:a' need names that differ"),
-        ([], "/:*/*", "the parameters of '/:*/*' need names that differ"),
         (["/"], "/", "'/' has a route for this method already"),
         (["/a"], "/a", "'/a' has a route for this method already"),
         (["/:a"], "/:b", "'/:b' has a route for this method already"),

@@ -18,9 +18,7 @@ from ._listeners import (
     DEFAULT_HOST,
     DEFAULT_PORT,
     Listen,
-    describe_address,
     open_listeners,
-    split_host,
     take_systemd_fds,
 )
 from ._log_writer import open_log
@@ -88,14 +86,14 @@ def serve_target(options: argparse.Namespace, worker: Worker | None) -> int:
     """
     is_demo = options.target is None
     tell = log if options.access_log == "json" else say  # or programs that read it would stumble
-    if is_demo and (worker is None or worker.announces):
-        tell(
-            "The demo: open the address below in a browser, or try",
-            f"  curl --limit-rate 500k --output song.wav {_demo_url(options)}/song.wav",
-        )
     with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
-        shared = app.name if isinstance(app, Share) else None
-        announce_it = partial(announce, shared=shared, qr=options.qr, tell=tell)
+        announce_it = partial(
+            announce,
+            shared=app.name if isinstance(app, Share) else None,
+            qr=options.qr,
+            song="song.wav" if is_demo else None,
+            tell=tell,
+        )
         return serve(app, options, announce_it, worker)
 
 
@@ -103,17 +101,6 @@ def log(*lines: str) -> None:
     """Log lines, instead of saying them."""
     for line in lines:
         logger.info("%s", line)
-
-
-def _demo_url(options: argparse.Namespace) -> str:
-    scheme = "https" if options.certfile else "http"
-    if options.unix is not None:
-        return f"--unix-socket {options.unix} {scheme}://localhost"
-    if options.fd:
-        return f"{scheme}://ADDRESS"
-    port = DEFAULT_PORT if options.port is None else options.port
-    host, port = split_host((options.host or [DEFAULT_HOST])[0], port)
-    return describe_address((host, port or "PORT"), scheme)
 
 
 def serve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import logging
+import shlex
 import socket
 import sys
 from contextlib import suppress
@@ -37,6 +38,7 @@ def announce(
     *,
     shared: str | None = None,
     qr: bool = False,
+    song: str | None = None,
     tell: Callable[..., None] = say,
 ) -> None:
     """Say where it serves, and log what to be careful about.
@@ -45,12 +47,18 @@ def announce(
       server: What serves.
       shared: What is served, if it is not an app but a file or folder.
       qr: Whether to print the best address as a QR code, too.
+      song: What the demo has to be downloaded, if it is that.
       tell: Takes the lines.
     """
     found: list[object] = []
     for bound in server.addresses:
         found += find_addresses(*bound[:2]) if isinstance(bound, tuple) else [bound]
     lines = [f"Serving on {describe_address(address, server.scheme)}" for address in found]
+    if song is not None:
+        lines[:0] = [
+            "The demo: open the address below in a browser, or try",
+            f"  curl --limit-rate 500k --output {song} {_curl_url(found[0], server.scheme)}/{song}",
+        ]
     if qr:
         # The best one is what the phone can use that takes a picture of it.
         best = min(found, key=is_local)
@@ -61,6 +69,12 @@ def announce(
     is_public = not all(map(is_local, server.addresses))
     if shared is not None and is_public:
         logger.warning("whoever can reach this machine can read %r; there is no password", shared)
+
+
+def _curl_url(address: object, scheme: str) -> str:
+    if isinstance(address, tuple):
+        return describe_address(address, scheme)
+    return f"--unix-socket {shlex.quote(describe_address(address).removeprefix('unix:'))} {scheme}://localhost"
 
 
 def find_addresses(host: str, port: int) -> list[tuple[str, int]]:

@@ -20,7 +20,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 class EventSender(Protocol):
     """What events need of a response."""
 
-    def write_header(self, name: str, value: str) -> object: ...
+    def _write_default_header(self, name: str, value: str) -> None: ...
 
     def get_write_offset(self) -> int: ...
 
@@ -121,9 +121,9 @@ async def open_event_stream(response: EventSender, keep_alive: float) -> AsyncIt
     """As `Response.events`."""
     if not keep_alive > 0:
         raise ValueError(f"keep_alive must be more than 0 seconds, not {keep_alive!r}")
-    response.write_header("Content-Type", "text/event-stream")
-    response.write_header("Cache-Control", "no-store")
-    response.write_header("X-Accel-Buffering", "no")  # or nginx would collect events
+    response._write_default_header("Content-Type", "text/event-stream")
+    response._write_default_header("Cache-Control", "no-store")
+    response._write_default_header("X-Accel-Buffering", "no")  # or nginx would collect events
     has_body = response._start_stream("events")
     stream = EventStream(response)
     with response._cancelled_by_abort() as scope:

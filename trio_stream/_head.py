@@ -109,6 +109,8 @@ def trailer_fields(trailers: Mapping[str, str | bytes | int]) -> list[tuple[byte
 
 
 def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a header field is text, not {name!r}")
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} can't be the name of a header field")
 

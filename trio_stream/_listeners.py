@@ -138,7 +138,7 @@ def split_host(text: str, default_port: int) -> tuple[str, int]:
         return text, default_port  # an address of IPv6, or what nobody will know
     port = default_port if match[3] is None else int(match[3])
     if port > 65535:
-        raise ValueError(f"{match[3]} is no port, which is a number from 0 to 65535: {text!r}")
+        raise ValueError(f"{port} is no port, which is a number from 0 to 65535: {text!r}")
     return match[1] or match[2], port
 
 

@@ -71,19 +71,25 @@ class Message(ABC):
         return decode_text(data, self._content_type()[1].get("charset", "utf-8"))
 
     async def json(self, max_bytes: int | None = None) -> Any:  # noqa: ANN401
-        """Read what is left of the body as JSON (RFC 8259), whatever `Content-Type` says.
+        """Read what is left of the body as JSON, whatever `Content-Type` says.
+
+        That is JSON as RFC 8259 has it: in UTF-8, and without `NaN`.
 
         Raises:
           BadRequestError: As `read`; 400: it is no JSON.
         """
         data = await self.read(max_bytes)
         try:
-            return json.loads(data)
+            return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
             raise BadRequestError(f"the body is no JSON: {exc}", 400) from None
 
     def _content_type(self) -> tuple[str, dict[str, str]]:
         return parse_content_type(self.headers.get("Content-Type", ""))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is none of its numbers")
 
 
 def too_large(limit: int) -> BadRequestError:

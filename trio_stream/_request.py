@@ -35,7 +35,8 @@ class Request(Message):
         has no path (`OPTIONS *`, and the authority of a CONNECT, which a route sees as one
         segment).
       params: What the parts of the route's pattern matched, decoded: `{"id": "7"}` for
-        `/users/:id`, and under `"*"` the tail of a wildcard.
+        `/users/:id`, and under `"*"` the tail of a wildcard. The client chooses them: what was
+        `%2F` is a slash in them, so one may be `"../x"`, which is no name for a file of yours.
       client_certificate: The certificate that the client has shown and the server has verified, as
         `ssl.SSLSocket.getpeercert` gives it; `None` without.
       body: What has not been read of the body, as it comes: `async for data in req.body`. Not
@@ -168,7 +169,7 @@ class Request(Message):
             if data.count(b"&") >= self._max_form_fields:
                 raise BadRequestError(f"more than {self._max_form_fields} form fields", 413)
             try:
-                fields = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict")
+                fields = parse_qsl(data.decode(), keep_blank_values=True, errors="strict")
             except ValueError as exc:
                 raise BadRequestError(f"the form is not urlencoded UTF-8: {exc}", 400) from None
             return MultiDictProxy(MultiDict[str | FormFile](fields))

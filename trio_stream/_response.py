@@ -467,6 +467,8 @@ def _byte_view(data: Buffer) -> bytes | memoryview:
     """The bytes of `data`, not copied."""
     if isinstance(data, bytes):
         return data
+    if isinstance(data, str):
+        raise TypeError(f"the body is sent as bytes, so encode what is text: {data[:20]!r}")
     view = memoryview(data)
     # A view with a zero in its shape can't be cast.
     return view.cast("B") if view.nbytes else b""

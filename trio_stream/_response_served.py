@@ -90,6 +90,12 @@ class ServedResponse(SendingResponse):
     def _request_head(self) -> RequestHead | None:
         return self._protocol.request
 
+    def _write_default_header(self, name: str, value: str) -> None:
+        """Add a header field, unless the handler has written one of that name."""
+        self._check_head_is_open("events")
+        if self._head.get_header(name) is None:
+            self._head.write_header(name, value)
+
     def _replace_head(self, head: ResponseHead) -> None:
         self._check_head_is_open("send_file")
         self._head = head

@@ -70,9 +70,13 @@ class Router:
         if not pattern.startswith("/"):
             raise ValueError(f"a path pattern starts with '/', unlike {pattern!r}")
         *segments, last = pattern.split("/")[1:]
-        if "*" in segments:
+        if any("*" in segment for segment in segments) or ("*" in last and last != "*"):
             raise ValueError(
-                f"'*' matches a tail, so it must end the pattern, unlike in {pattern!r}"
+                f"'*' matches a tail, so it must be the last segment, unlike in {pattern!r}"
+            )
+        if (decoded := unquote(pattern)) != pattern:
+            raise ValueError(
+                f"a path pattern is not percent-encoded: {decoded!r} also matches {pattern!r}"
             )
         node = self._root
         names: list[str] = []
