@@ -20,10 +20,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.harness import connect, get, open_peer, start_server
-from trio_stream import App, Config
+from trio_stream import App, Config, Response
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
 from trio_stream._stalls import StallWatch
 from trio_stream._stream_transport import open_transport
+from trio_stream._transport import Transport
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from tests.harness import Kind
-    from trio_stream import Request, Response
+    from trio_stream import Request
 
 TIMEOUT = 30  # a guard against hanging, no expectation
 
@@ -253,7 +254,7 @@ def no_gc() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_gc")
 @pytest.mark.parametrize("epoll", [True, False])
-@pytest.mark.parametrize("path", ["/sync", "/async", "/chunked", "/body"])
+@pytest.mark.parametrize("path", ["/sync", "/async", "/chunked", "/body", "/late"])
 async def test_a_request_leaves_nothing_behind(path: str, epoll: bool) -> None:
     app = App()
     blocks = array("Q", bytes(8 * 300))  # which itself allocates nothing any more
@@ -279,15 +280,16 @@ async def test_a_request_leaves_nothing_behind(path: str, epoll: bool) -> None:
         res.on_aborted(lambda _: res.aborted)  # a cycle, if it is kept
         await res.send_chunk(b"hello")
 
+    @app.post("/late")
     @app.post("/body")
     async def answer_a_body(res: Response, req: Request) -> None:
         note()
         res.end(await req.read())
 
     app.get("/sync", answer)
-    body = b"hello" if path == "/body" else b""
+    body = b"hello" if path in ("/body", "/late") else b""
     length = [f"Content-Length: {len(body)}"] * bool(body)
-    request = get(path, *length, method="POST" if body else "GET") + body
+    request = get(path, *length, method="POST" if body else "GET")
     with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as nursery:
             server = await start_server(nursery, app, epoll=epoll)
@@ -295,7 +297,12 @@ async def test_a_request_leaves_nothing_behind(path: str, epoll: bool) -> None:
                 for number in range(len(blocks)):
                     if number == 10:
                         gc.collect()
-                    await stream.send_all(request)
+                    if path == "/late":
+                        await stream.send_all(request)
+                        await wait_all_tasks_blocked()  # and the body is waited for
+                        await stream.send_all(body)
+                    else:
+                        await stream.send_all(request + body)
                     answered = b""
                     while not answered.endswith((b"hello", b"hello\r\n0\r\n\r\n")):
                         answered += await stream.receive_some()
@@ -305,6 +312,25 @@ async def test_a_request_leaves_nothing_behind(path: str, epoll: bool) -> None:
     # The interpreter keeps some lists and dicts for the next ones: the first requests don't count,
     # and later a few blocks more say nothing. One for each request would be a hundred.
     assert blocks[299] - blocks[199] < 50
+
+
+@pytest.mark.usefixtures("no_gc")
+@pytest.mark.parametrize("rate", [0, 1000])
+async def test_a_connection_leaves_nothing_behind(kind: Kind, rate: float) -> None:
+    """For the garbage collector: it knows nothing of what OpenSSL keeps for each."""
+    config = Config(min_download_rate=rate, min_upload_rate=rate)
+    for ends_early in (False, True):
+        async with open_peer(make_app(config), kind, window=64 * 1024) as peer:
+            await peer.send_all(get(f"/stream?size={len(CHUNK)}&count=20"))
+            received = b""
+            while not (received.endswith(b"0\r\n\r\n") or (ends_early and received)):
+                received = await peer.receive_some()
+            if ends_early:
+                await peer.reset()
+        del peer
+    await wait_all_tasks_blocked()
+    kept = [value for value in gc.get_objects() if isinstance(value, Transport | Response)]
+    assert kept == []
 
 
 async def test_the_memory_of_a_stream_does_not_grow_with_its_length(kind: Kind) -> None:

@@ -29,7 +29,17 @@ from tests.harness import (
     without_date,
 )
 from tests.test_transport import CLOSED, WRITABLE, User, cancelled_after
-from trio_stream import AbortReason, App, Certificates, Config, Request, Response, Server
+from trio_stream import (
+    AbortReason,
+    App,
+    Certificates,
+    Config,
+    Request,
+    Response,
+    Server,
+    _tls,
+    testing,
+)
 from trio_stream._readiness import HAVE_EPOLL
 from trio_stream._routing import Router
 from trio_stream._stalls import StallWatch
@@ -37,7 +47,7 @@ from trio_stream._stream_transport import open_transport
 from trio_stream._tls import TLSTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -644,3 +654,66 @@ async def test_tickets_wait_for_the_first_answer(autojump_clock: MockClock) -> N
         await peer.send_all(get("/"))
         assert (await peer.receive_some()).endswith(b"hello")
         await peer.send_eof()
+
+
+# Who is timed...
+
+
+class LateTransport(testing._MemoryTransport):
+    """Takes bytes while there is any room, and tells of room at half: as a kernel does."""
+
+    def check_room(self) -> None:
+        if len(self.to_client) <= self.window // 2:
+            super().check_room()
+
+
+async def test_nobody_is_timed_once_the_response_is_complete(autojump_clock: MockClock) -> None:
+    """What is encrypted of it may have gone before there was room to be told of."""
+    app = App(config=Config(keep_alive_timeout=10_000))
+    goes_on = trio.Event()
+    responses: list[Response] = []
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        responses.append(res)
+        await res.send_chunk(bytes(3000), 3100)
+        await goes_on.wait()
+        await res.send_chunk(bytes(100), 3100)
+
+    server = app._make_server()
+    async with server.running(), trio.open_nursery() as nursery:
+        below = LateTransport(app.config, server._stalls, nursery, 1 << 20)
+        nursery.start_soon(
+            _tls.serve_tls,
+            *(below, server_context(), app.config, server._stalls),
+            *(server._introduced, server.serve_transport),
+        )
+        arrived, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = client_context().wrap_bio(arrived, leaving, server_hostname="localhost")
+
+        async def do(step: Callable[[], object]) -> None:
+            while True:
+                try:
+                    step()
+                except ssl.SSLWantReadError:
+                    below.send_to_server(leaving.read())
+                    arrived.write(await below.receive_from_server(None))
+                else:
+                    below.send_to_server(leaving.read())
+                    return
+
+        await do(client.do_handshake)
+        below.window = 3500
+        await do(lambda: client.write(get("/")))
+        await wait_all_tasks_blocked()
+        assert len(below.to_client) == below.window  # and the end of a record waits
+        assert server._stalls._deadlines
+        for _ in range(1500):  # less than half
+            await below.receive_from_server(1)
+        goes_on.set()
+        await wait_all_tasks_blocked()
+        assert responses[0]._complete
+        assert not server._stalls._deadlines
+        await trio.sleep(3 * app.config.stall_timeout)
+        assert not below._was_reset
+        nursery.cancel_scope.cancel()

@@ -133,12 +133,13 @@ class RequestBody(BufferedBody):
             self._pace = Pace(
                 self._rate_watch, self._min_rate, lambda: self._size, self._on_too_slow
             )
-        self._pace.wait()
+        pace = self._pace
+        pace.wait()
         try:
             while not (self._received or self._at_end):
                 await self._receive()
         finally:
-            self._pace.stop_waiting()
+            pace.stop_waiting()
 
     async def _receive(self) -> None:
         try:
@@ -170,3 +171,4 @@ class RequestBody(BufferedBody):
         super()._close()
         if self._pace is not None:
             self._pace.close()
+            self._pace = None

@@ -146,8 +146,7 @@ class ResponseBase:
     def _set_complete(self) -> None:
         self._ended = self._complete = True
         self._plain_until = 0
-        if self._outgoing.blocked:
-            self._transport.stop_waiting()  # what it has not sent yet is no concern of ours
+        self._transport.stop_waiting()  # what it has not sent yet is no concern of ours
         if self._total_size is not None:
             self._protocol.finish_response()
         self._forget_handlers()

@@ -69,6 +69,7 @@ async def serve_tls(
                 await serve(tls)
     finally:
         transport.stop_timers()
+        transport.user = None
 
 
 async def _shake_hands(tls: TLSTransport, below: Transport, limit: TimeLimit) -> bool:

@@ -81,6 +81,7 @@ class Transport(ABC):
         self.stop_waiting()
         if self._pace is not None:
             self._pace.close()
+            self._pace = None
 
     @property
     def client_certificate(self) -> dict[str, Any] | None:
@@ -216,10 +217,11 @@ class Transport(ABC):
 
     def stop_waiting(self) -> None:
         """Nobody waits for the client any more to take what was sent."""
-        if self._is_timed and self._pace is not None:
-            self._pace.stop_waiting()
-        self._is_timed = False
-        self._stalls.stop(self)
+        if self._is_timed:
+            self._is_timed = False
+            self._stalls.stop(self)
+            if self._pace is not None:
+                self._pace.stop_waiting()
 
     def _lose(self, reason: AbortReason) -> None:
         self.hung_up = True
