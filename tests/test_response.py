@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -568,6 +569,77 @@ async def test_two_senders_at_once_are_busy(kind: Kind) -> None:
         await checked.wait()
         await peer.receive_head()
         assert await peer.receive_exactly(3_000_001) == bytes(3_000_000) + b"x"
+
+
+@pytest.mark.parametrize("_", range(10))  # the scheduler tosses a coin
+@pytest.mark.parametrize("total", [1000, None])
+async def test_what_another_task_sends_is_not_taken_for_what_was_cancelled(
+    _: int, total: int | None
+) -> None:
+    """Others run before a cancelled call ends, and find the response busy."""
+    accepted: list[int] = []
+
+    async def handler(res: Response, req: Request) -> None:
+        await res.send_chunk(bytes(10), total)
+
+        async def send_cancelled() -> None:
+            start = res.get_write_offset()
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await res.send_chunk(bytes(100), total)
+            accepted.append(res.get_write_offset() - start)
+
+        async def send() -> None:
+            with suppress(trio.BusyResourceError):
+                await res.send_chunk(bytes(7), total)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_cancelled)
+            nursery.start_soon(send)
+
+    async with open_client(app_with(handler), window=10_000) as client:
+        await client.send_all(get("/"))
+        await wait_all_tasks_blocked()
+    assert accepted == [0]
+
+
+async def test_nobody_ends_a_response_on_which_another_one_is_sending() -> None:
+    async def handler(res: Response, _: Request) -> None:
+        async def send() -> None:
+            assert await res.send_chunk(b"", 10) == (True, False)
+            assert await res.send_chunk(bytes(10), 10) == (True, True)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            while not res._sending:
+                await trio.lowlevel.checkpoint()
+            with pytest.raises(trio.BusyResourceError):
+                res.try_end(b"", 0)
+
+    async with open_client(app_with(handler)) as client:
+        assert await (await client.get("/")).read() == bytes(10)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_loop_that_does_not_look_at_done_can_answer_head(
+    is_known: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rule 10: the same handler code."""
+    results: list[SendResult] = []
+
+    async def handler(res: Response, _: Request) -> None:
+        for _round in range(3):
+            results.append(await res.send_chunk(b"abc", 9 if is_known else None))
+
+    async with open_client(app_with(handler)) as client:
+        for _ in range(2):
+            results.clear()
+            response = await client.request("HEAD", "/")
+            assert response.status_code == 200
+            assert await response.read() == b""
+            await wait_all_tasks_blocked()
+            assert results == 3 * [(True, True)]
+    assert caplog.messages == []
 
 
 def test_repr_tells_how_far_it_is() -> None:

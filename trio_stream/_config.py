@@ -33,9 +33,9 @@ class Config:
 
     Measured from the send that did not fit, until there is room or the response is complete; also
     while nothing more is sent, as the client has not taken what was. On a socket the kernel's queue
-    counts: a client that takes a few bytes now and then stays, and one that stops is found within
-    twice this time. On another stream only whole pieces of 16 KiB count, so a client that takes
-    longer than this for one is aborted. `inf`: never.
+    counts, which is told of steps of a segment (up to 64 KiB on loopback): a client that takes
+    longer than this for one is aborted, and one that stops is found within twice this time. On
+    another stream, only whole pieces of 16 KiB count. `inf`: never.
     """
 
     half_close: Literal["abort", "serve"] = "abort"

@@ -7,7 +7,6 @@ import logging
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Self
 
-import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._body_stream import BodyStream
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    import trio
     from typing_extensions import Buffer
 
     from ._stats import AbortReason
@@ -111,8 +111,8 @@ class Response(ServedResponse):
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
         view = _byte_view(data)
-        if self._sending and view:
-            raise trio.BusyResourceError("another task is sending on this response")
+        if view or total_size == self._outgoing.offset:  # else it does nothing, as callbacks may
+            self._check_nobody_sends()
         return self._try_end(view, total_size)
 
     def try_write(self, data: Buffer) -> WriteResult:
@@ -269,10 +269,18 @@ class Response(ServedResponse):
         view = data if type(data) is bytes else _byte_view(data)
         start = self._outgoing.offset
         # Like the chunks before it, and not the last one?
-        is_plain = start < start + len(view) < self._plain_until and total_size == self._total_size
+        is_plain = (
+            start < start + len(view) < self._plain_until
+            and total_size == self._total_size
+            and not self._sending
+        )
         if is_plain and (start < self._yield_at or self._turn_goes_on()):
             # Nearly all chunks go this way, which saves a third of what is not the system call.
-            await checkpoint_if_cancelled()
+            self._sending = True  # others run before a cancelled one ends
+            try:
+                await checkpoint_if_cancelled()
+            finally:
+                self._sending = False
             if self._corks(view):
                 if self._cork(view):
                     return SENT
@@ -454,8 +462,9 @@ class Response(ServedResponse):
     def on_aborted(self, handler: Callable[[Response], object]) -> Self:
         """Have `handler(res)` called once if the response ends before it is complete.
 
-        Handlers add up and are called in order; one that is registered again counts once. If the
-        response has been aborted already, `handler` is called now. An exception in it is logged.
+        Handlers add up and are called in order; one that is registered again, while the request is
+        served, counts once. If the response has been aborted already, `handler` is called now. An
+        exception in it is logged.
         (uWebSockets: `onAborted`.)
         """
         _check_handler("on_aborted", handler)

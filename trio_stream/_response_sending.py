@@ -99,6 +99,8 @@ class SendingResponse(ResponseBase):
         if self._abort_reason is not None:
             return GONE
         if self._ended or total_size != self._total_size:
+            if self._ended and not self._has_body:
+                return DONE  # to a GET it would go on, and need not look at what this returns
             self._check_body_is_open()
             self._check_total_size(total_size)
         missing = total_size - self._outgoing.offset

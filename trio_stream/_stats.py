@@ -30,6 +30,7 @@ class Stats:
     """Those that are over, by status; without those of which nothing was sent."""
     body_bytes_received: int = 0
     body_bytes_sent: int = 0
+    """Those that were accepted; of a chunk that was cut by an abort, all."""
     parks: int = 0
     """How often a send had to wait for its client."""
     aborts: Counter[AbortReason] = field(default_factory=Counter)
