@@ -175,7 +175,7 @@ async def test_lifespan_example() -> None:
     names: dict[str, Any] = {}
     exec(block("lifespan"), names)
     async with open_client(names["app"]) as client:
-        assert names["app"].nursery.child_tasks == set()
+        assert names["helpers"][0].child_tasks == set()
         for path in ("/livez", "/readyz"):
             response = await client.get(path)
             assert response.status_code == 200

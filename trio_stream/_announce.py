@@ -72,9 +72,10 @@ def announce(
 
 
 def _curl_url(address: object, scheme: str) -> str:
+    where = describe_address(address, scheme)
     if isinstance(address, tuple):
-        return describe_address(address, scheme)
-    return f"--unix-socket {shlex.quote(describe_address(address).removeprefix('unix:'))} {scheme}://localhost"
+        return where
+    return f"--unix-socket {shlex.quote(where.removeprefix('unix:'))} {scheme}://localhost"
 
 
 def find_addresses(host: str, port: int) -> list[tuple[str, int]]:

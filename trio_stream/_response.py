@@ -464,8 +464,7 @@ class Response(ServedResponse):
 
         Handlers add up and are called in order; one that is registered again, while the request is
         served, counts once. If the response has been aborted already, `handler` is called now. An
-        exception in it is logged.
-        (uWebSockets: `onAborted`.)
+        exception in it is logged. (uWebSockets: `onAborted`.)
         """
         _check_handler("on_aborted", handler)
         self._tell_aborted(handler)

@@ -123,6 +123,7 @@ def open_directory() -> Iterator[dict[str, str]]:
       What the environment of a process must have, which this one starts, to be such a worker. If
       there can be no directory, that is logged, and it is nothing.
     """
+    variables: dict[str, str] = {}
     with ExitStack() as stack:
         try:
             for path in Path(gettempdir()).glob(f"{_PREFIX}*"):
@@ -130,13 +131,12 @@ def open_directory() -> Iterator[dict[str, str]]:
                     with suppress(OSError), _locked(path):  # it lives, is not ours, or has gone
                         _remove(path)
             directory = stack.enter_context(TemporaryDirectory(prefix=_PREFIX))
+            variables[DIRECTORY_VARIABLE] = f"{os.getpid()}:{directory}"
+            with suppress(OSError):  # a file system without locks: nobody can lock it to remove it
+                stack.enter_context(_locked(Path(directory)))
         except OSError as exc:
             logger.warning("the metrics of each worker will be its own (TMPDIR can help): %s", exc)
-            yield {}
-            return
-        with suppress(OSError):  # a file system without locks, where nobody can lock it to remove
-            stack.enter_context(_locked(Path(directory)))
-        yield {DIRECTORY_VARIABLE: f"{os.getpid()}:{directory}"}
+        yield variables
 
 
 def _directory() -> Path | None:

@@ -152,6 +152,8 @@ class Client:
         Raises:
           trio.BrokenResourceError: The server reset the connection.
           h11.RemoteProtocolError: The server closed it, or answered with something else than HTTP.
+          h11.LocalProtocolError: The last response was not read to its end, or said that it is the
+            last one of the connection.
         """
         if self._h11.our_state is not h11.IDLE:
             self._h11.start_next_cycle()
