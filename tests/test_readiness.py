@@ -345,30 +345,53 @@ async def test_others_have_turns_while_many_are_told(monkeypatch: pytest.MonkeyP
     assert max(Counter(told).values()) <= 4
 
 
+def look_for_arrivals(watcher: ReadinessWatcher) -> Callable[[], bool]:
+    """Tells whether something has come in since it was called last."""
+    seen = 0
+
+    def arrived() -> bool:
+        nonlocal seen
+        before, seen = seen, watcher.count_arrivals()
+        return seen > before
+
+    return arrived
+
+
 async def test_arrivals_are_told_once() -> None:
     async with running_watcher() as watcher:
-        assert not watcher.has_arrivals()
+        arrived = look_for_arrivals(watcher)
+        assert not arrived()
         ours, theirs = socket.socketpair()
         with ours, theirs, watched(watcher, ours.fileno(), Recorder()):
-            assert not watcher.has_arrivals()
+            assert not arrived()
             theirs.send(b"a")
-            assert watcher.has_arrivals()
-            assert not watcher.has_arrivals()  # though nobody has received it
+            assert arrived()
+            assert not arrived()  # though nobody has received it
             theirs.send(b"b")
             assert ours.recv(10) == b"ab"
-            assert not watcher.has_arrivals()  # somebody has
+            assert not arrived()  # somebody has
             theirs.send(b"c")
-        assert not watcher.has_arrivals()
+        assert not arrived()
+
+
+async def test_each_of_several_sees_an_arrival() -> None:
+    async with running_watcher() as watcher:
+        one, other = look_for_arrivals(watcher), look_for_arrivals(watcher)
+        ours, theirs = socket.socketpair()
+        with ours, theirs, watched(watcher, ours.fileno(), Recorder()):
+            theirs.send(b"a")
+            assert [one(), one(), other(), other()] == [True, False, True, False]
 
 
 async def test_connections_that_nobody_has_accepted_are_arrivals() -> None:
     async with running_watcher() as watcher:
+        arrived = look_for_arrivals(watcher)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             watcher.attend(listener.fileno())
-            assert not watcher.has_arrivals()
+            assert not arrived()
             with socket.create_connection(listener.getsockname()):
-                assert watcher.has_arrivals()
-                assert not watcher.has_arrivals()
+                assert arrived()
+                assert not arrived()
 
 
 async def test_what_can_not_be_attended_to_is_not_watched() -> None:

@@ -31,10 +31,9 @@ class Arrivals:
         self._offsets = list(offsets)
         self.sent = 0
 
-    def has_arrivals(self) -> bool:
-        arrived = [offset for offset in self._offsets if offset <= self.sent]
-        self._offsets = self._offsets[len(arrived) :]
-        return bool(arrived)
+    def arrivals(self) -> object:
+        self._offsets = [offset for offset in self._offsets if offset > self.sent]
+        return len(self._offsets)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +49,10 @@ class Arrivals:
 )
 def test_turn_is_over_when_something_arrives(arrivals: list[int], ends: list[int]) -> None:
     transport = Arrivals(arrivals)
-    turn = Turn(cast("Transport", transport), 50)
+    turn = Turn(cast("Transport", transport))
     over = []
     for transport.sent in range(50, 1001, 50):
-        if turn.is_over(transport.sent):
+        if turn.is_over(transport.sent, 400):
             over.append(transport.sent)
     assert over == ends
 
@@ -88,7 +87,7 @@ async def offsets_of_turns(res: Response, size: int, total: int, *, is_known: bo
 async def test_chunks_of_one_that_is_alone(
     monkeypatch: pytest.MonkeyPatch, has_arrivals: bool, is_known: bool
 ) -> None:
-    monkeypatch.setattr(Transport, "has_arrivals", lambda _: has_arrivals)
+    monkeypatch.setattr(Transport, "arrivals", lambda _: object() if has_arrivals else None)
     app = App(config=Config(send_budget=1000))
     offsets = []
 
@@ -103,18 +102,26 @@ async def test_chunks_of_one_that_is_alone(
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-async def test_chunks_of_one_of_several(
-    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, is_known: bool
+@pytest.mark.parametrize(
+    ("has_arrivals", "expected"),
+    [(True, list(range(500, 9000, 500))), (False, [500, 4500, 8500])],
+)
+async def test_chunks_of_one_of_two(
+    monkeypatch: pytest.MonkeyPatch,
+    nursery: trio.Nursery,
+    has_arrivals: bool,
+    expected: list[int],
+    is_known: bool,
 ) -> None:
-    """Those others are no arrivals, and need their turns all the same."""
-    monkeypatch.setattr(SocketTransport, "has_arrivals", lambda _: False)
+    """It has a half of the budget, or of eight."""
+    monkeypatch.setattr(SocketTransport, "arrivals", lambda _: object() if has_arrivals else 0)
     app = App(config=Config(send_budget=1000))
     app.get("/wait", lambda res, _: res.wait_aborted())
     offsets = []
 
     @app.get("/")
     async def handler(res: Response, _: Request) -> None:
-        offsets.extend(await offsets_of_turns(res, 100, 3000, is_known=is_known))
+        offsets.extend(await offsets_of_turns(res, 100, 9000, is_known=is_known))
         done.set()
 
     done = trio.Event()
@@ -125,7 +132,34 @@ async def test_chunks_of_one_of_several(
             await until(lambda: server.stats.active_responses == 1)
             await stream.send_all(get("/"))
             await done.wait()
-    assert offsets == list(range(500, 3000, 500))
+    assert offsets == expected
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_of_very_many_looks_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """As its share is the least that there is, in any case."""
+    looks: list[object] = []
+    monkeypatch.setattr(SocketTransport, "arrivals", looks.append)
+    app = App(config=Config(send_budget=1024))
+    offsets: list[int] = []
+    done = trio.Event()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        server.stats.active_responses += 63
+        offsets.extend(await offsets_of_turns(res, 32, 2048, is_known=True))
+        server.stats.active_responses -= 63
+        done.set()
+
+    with trio.fail_after(TIMEOUT):
+        server = await start_server(nursery, app)
+        async with await connect(server.port) as stream:
+            await stream.send_all(get("/"))
+            await done.wait()
+    assert offsets == list(range(1024, 2048, 128))  # it was alone when it began
+    assert looks == []
     nursery.cancel_scope.cancel()
 
 

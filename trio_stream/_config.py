@@ -70,9 +70,9 @@ class Config:
     Each has an equal share, but at least an eighth: after that without parking, `send_chunk`
     yields. A turn of Trio's scheduler costs as much as sending 64 KiB, so one for each chunk would
     halve the throughput. 2 MiB keep the others waiting for 1 to 3 ms of CPU; where a quick answer
-    beside fast streams matters more than their cost, choose less. A response that is the only one
-    goes on, up to eight times as much, while no client of the server sends anything. So does each
-    that sends a file by the kernel, even if there are others.
+    beside fast streams matters more than their cost, choose less. While no client of the server
+    sends anything, they may send eight times as much, in equal shares; of files that the kernel
+    sends, each.
     """
 
     max_queued_bytes: int = 1024 * 1024

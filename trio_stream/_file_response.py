@@ -13,7 +13,7 @@ from ._file import FilePart, FileTooShortError
 from ._file_answer import answer_file
 from ._outgoing import SENT, SendResult
 from ._stats import AbortReason
-from ._turn import Turn
+from ._turn import QUIET_BUDGETS, Turn
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -96,7 +96,8 @@ class PacedPart:
     def __init__(self, part: FilePart, transport: Transport, send_budget: int) -> None:
         self._part = part
         self._step = send_budget
-        self._turn = Turn(transport, send_budget)
+        self._turn = Turn(transport)
+        self._longest_turn = QUIET_BUDGETS * send_budget
         self._look_at = self._step
 
     def __len__(self) -> int:
@@ -112,7 +113,7 @@ class PacedPart:
         """
         if sent >= self._look_at:
             self._look_at = sent + self._step
-            if self._turn.is_over(sent):
+            if self._turn.is_over(sent, self._longest_turn):
                 await trio.lowlevel.checkpoint()
         # The cache may be needed for something else as soon as others run.
         part = self._part.after(sent).first(self._look_at - sent)

@@ -52,6 +52,7 @@ class ReadinessWatcher:
         self._events = select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
         # Nobody waits for this one: it is only asked whether something has come in.
         self._arrivals = select.epoll()
+        self._arrivals_seen = 0
 
     def __enter__(self) -> Self:
         return self
@@ -89,16 +90,17 @@ class ReadinessWatcher:
                 epoll.unregister(fd)
 
     def attend(self, fd: int) -> None:
-        """Let `has_arrivals` tell of what comes in at `fd`, such as a listening socket.
+        """Let `count_arrivals` tell of what comes in at `fd`, such as a listening socket.
 
         Raises:
           OSError: As `add`.
         """
         self._arrivals.register(fd, select.EPOLLIN | select.EPOLLET)
 
-    def has_arrivals(self) -> bool:
-        """Whether something has come in since this was asked, and nobody has received it."""
-        return bool(self._arrivals.poll(0, _ARRIVALS_AT_ONCE))
+    def count_arrivals(self) -> int:
+        """How often it was seen here that something had come in, and nobody had received it."""
+        self._arrivals_seen += bool(self._arrivals.poll(0, _ARRIVALS_AT_ONCE))
+        return self._arrivals_seen
 
     def notify_soon(self, fd: int) -> None:
         """Tell once more what `fd` is now, when Trio next looks for I/O."""

@@ -9,7 +9,7 @@ import trio
 
 from ._head import ResponseHead
 from ._outgoing import Outgoing
-from ._turn import Turn
+from ._turn import QUIET_BUDGETS, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,21 +103,26 @@ class ResponseBase:
     # Waiting, and the turns of others...
 
     @property
+    def _sharing(self) -> int:
+        """How many responses there are that may send, with this one."""
+        return max(self._stats.active_responses, 1)  # also for one that is long over
+
+    @property
     def _turn_size(self) -> int:
         """How many bytes are sent before other tasks run."""
-        sharing = max(self._stats.active_responses, 1)  # also for one that is long over
-        return max(self._send_budget // min(sharing, 8), 1)
+        return max(self._send_budget // min(self._sharing, 8), 1)
 
     def _begin_turn(self) -> None:
         self._yield_at = self._outgoing.offset + self._turn_size
 
     def _turn_goes_on(self) -> bool:
         """Whether nobody else needs one, as far as is known."""
-        if self._stats.active_responses > 1:
+        longest = QUIET_BUDGETS * self._send_budget // self._sharing
+        if longest <= self._turn_size:
             return False
         if self._turn is None:
-            self._turn = Turn(self._transport, self._send_budget)
-        if self._turn.is_over(self._outgoing.offset):
+            self._turn = Turn(self._transport)
+        if self._turn.is_over(self._outgoing.offset, longest):
             return False
         self._begin_turn()
         return True

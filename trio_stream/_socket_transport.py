@@ -140,8 +140,8 @@ class SocketTransport(Transport):
             self._time_send(accepted, accepted)
         return accepted
 
-    def has_arrivals(self) -> bool:
-        return self._watcher.has_arrivals()
+    def arrivals(self) -> object:
+        return self._watcher.count_arrivals()
 
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
         while True:

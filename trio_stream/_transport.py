@@ -123,9 +123,9 @@ class Transport(ABC):
         """
         raise io.UnsupportedOperation("files must be read to be sent")
 
-    def has_arrivals(self) -> bool:
-        """Whether something has come in for the server since this was asked, as far as known."""
-        return True
+    def arrivals(self) -> object:
+        """What is the same as before if nothing has come in for the server since then."""
+        return object()  # nobody knows
 
     @abstractmethod
     async def receive_some(self, max_bytes: int = READ_SIZE) -> bytes:
