@@ -318,6 +318,11 @@ async def test_a_request_leaves_nothing_behind(path: str, epoll: bool) -> None:
 @pytest.mark.parametrize("rate", [0, 1000])
 async def test_a_connection_leaves_nothing_behind(kind: Kind, rate: float) -> None:
     """For the garbage collector: it knows nothing of what OpenSSL keeps for each."""
+
+    def living() -> list[object]:
+        return [value for value in gc.get_objects() if isinstance(value, Transport | Response)]
+
+    before = list(map(id, others := living()))  # of other tests
     config = Config(min_download_rate=rate, min_upload_rate=rate)
     for ends_early in (False, True):
         async with open_peer(make_app(config), kind, window=64 * 1024) as peer:
@@ -329,8 +334,8 @@ async def test_a_connection_leaves_nothing_behind(kind: Kind, rate: float) -> No
                 await peer.reset()
         del peer
     await wait_all_tasks_blocked()
-    kept = [value for value in gc.get_objects() if isinstance(value, Transport | Response)]
-    assert kept == []
+    assert [value for value in living() if id(value) not in before] == []
+    del others
 
 
 async def test_the_memory_of_a_stream_does_not_grow_with_its_length(kind: Kind) -> None:
