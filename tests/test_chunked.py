@@ -136,6 +136,51 @@ async def test_cut_of_a_body_that_ends_with_the_connection_is_a_reset(
     caplog.clear()
 
 
+async def test_what_was_sent_before_such_a_cut_is_received(
+    kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The whole answer to the request before, too."""
+    whole = pattern(200_000)
+    app = App()
+    app.get("/whole", lambda res, _: res.end(whole))
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        await res.send_chunk(b"ab")
+        raise ZeroDivisionError
+
+    received = b""
+    async with open_peer(app, kind, window=50_000) as peer:
+        await peer.send_all(get("/whole") + get("/", version="1.0"))
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError):
+            while data := await peer.receive_some(10_000):
+                received += data
+    head, _, rest = received.partition(whole)
+    assert without_date(head) == b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
+    assert without_date(rest) == PLAIN_HEAD + b"ab"
+    caplog.clear()
+
+
+async def test_a_cut_does_not_wait_long_for_a_client_that_takes_nothing(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(res: Response, _: Request) -> None:
+        res.write(bytes(1000))
+        raise ZeroDivisionError
+
+    app = app_with(handler, config=Config(linger_timeout=3))
+    async with open_client(app, window=100) as client:
+        await client.send_all(get("/", version="1.0"))
+        await trio.sleep(2.9)
+        assert client.server.stats.open_connections == 1
+        await trio.sleep(0.2)
+        assert client.server.stats.open_connections == 0
+        with pytest.raises(trio.BrokenResourceError):
+            await client.receive_some()
+    caplog.clear()
+
+
 async def test_error_after_the_head_leaves_out_the_end(
     kind: Kind, caplog: pytest.LogCaptureFixture
 ) -> None:

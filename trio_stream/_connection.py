@@ -79,6 +79,7 @@ class Connection:
         self._awaits_head = False
         self._closing = False
         self._client_is_lost = False
+        self._is_cut = False  # in a body that only a reset tells from a whole one
 
     async def serve(self, *, refusal: int | None = None) -> None:
         """Serve requests until the client goes or one of them ends the connection.
@@ -100,14 +101,21 @@ class Connection:
                 with self._cancel_scope:
                     await self._refuse(self._refusal)
             if not self._client_is_lost:
-                await self._transport.finish(
-                    peer_is_sending=self._protocol.request_is_incomplete
-                    or self._refusal is not None
-                )
+                await self._finish()
         except trio.BrokenResourceError:
             pass  # the client has gone between two responses: nobody to tell
         finally:
+            if self._is_cut:
+                self._transport.reset()
             self._stats.open_connections -= 1
+
+    async def _finish(self) -> None:
+        if self._is_cut:
+            await self._transport.wait_taken()
+        else:
+            await self._transport.finish(
+                peer_is_sending=self._protocol.request_is_incomplete or self._refusal is not None
+            )
 
     def close_when_idle(self) -> None:
         """Close now if no request is being served or has begun to arrive, else after its response.
@@ -305,9 +313,8 @@ class Connection:
         # Whatever else ended it early, the client shall see what was accepted, and then the cut:
         # one that has ended its stream may still read, if only the answer before.
         self._client_is_lost = response.abort_reason is AbortReason.STALLED
-        if response.aborted and response._ends_with_connection:
-            self._transport.reset()  # a proper end would look like that of the body
-            self._client_is_lost = True
+        # A proper end would look like that of the body.
+        self._is_cut = response.aborted and response._ends_with_connection
         if response._head_started:
             self._stats.responses[response._head.status] += 1
         if self._began_at is not None:

@@ -27,6 +27,8 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 
 READ_SIZE = 16 * 1024
 
+_LOOK_AGAIN = 0.02  # seconds
+
 
 class ClientGoneError(trio.BrokenResourceError):
     """The client has gone. That is no error of the handler which lets this pass."""
@@ -175,6 +177,12 @@ class Transport(ABC):
             await self._linger()
         except trio.BrokenResourceError:
             pass  # then the peer has closed, too
+
+    async def wait_taken(self) -> None:
+        """Wait a while for the peer to take what was sent."""
+        with trio.move_on_after(self._linger_timeout):
+            while self.unsent():  # noqa: ASYNC110 (no kernel has an event for that)
+                await trio.sleep(_LOOK_AGAIN)
 
     async def _linger(self) -> None:
         with trio.move_on_after(self._linger_timeout):
