@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import os
+import signal
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,12 @@ def bytecode_of_programs() -> Iterator[None]:
             patch.delenv("PYTHONDONTWRITEBYTECODE")
             patch.setenv("PYTHONPYCACHEPREFIX", folder)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hang_up_is_not_ignored() -> None:
+    """By this process, nor by the programs that it starts: under nohup it would be."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(params=KINDS)
