@@ -71,8 +71,8 @@ TINY: tuple[Scenario, ...] = (
 FILES = (4096, MIB // 64, MIB, 8 * MIB)
 """The sizes of those that they need."""
 
-OWN = [server for server in SERVERS if not server.needs]
-PEERS = [server for server in SERVERS if server.needs and not server.missing()]
+OWN = [server for server in SERVERS if not (server.needs or server.programs)]
+PEERS = [server for server in SERVERS if server not in OWN and not server.missing()]
 
 
 @pytest.mark.parametrize("server", OWN, ids=lambda server: server.name)
@@ -168,6 +168,7 @@ def test_command_line_knows_its_servers(
 
 
 def test_server_that_is_not_installed_is_left_out() -> None:
-    server = replace(SERVERS[0], needs=("sys", "sh", "no_such_module_or_program"))
-    assert server.missing() == ["no_such_module_or_program"]
+    # "sh" is a program and no module, "sys" a module and no program.
+    server = replace(SERVERS[0], needs=("sys", "sh"), programs=("sh", "sys"))
+    assert server.missing() == ["sh", "sys"]
     assert list(run(Chunks(), [server], 1)) == []

@@ -315,6 +315,10 @@ async def test_a_request_leaves_nothing_behind(path: str, epoll: bool) -> None:
 
 
 @pytest.mark.usefixtures("no_gc")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="a Cancelled is left in a cycle with its traceback where contextlib has passed it on",
+)
 @pytest.mark.parametrize("rate", [0, 1000])
 async def test_a_connection_leaves_nothing_behind(kind: Kind, rate: float) -> None:
     """For the garbage collector: it knows nothing of what OpenSSL keeps for each."""

@@ -32,17 +32,22 @@ class Server:
       argv: Run in the root of the checkout. It listens on a free port of 127.0.0.1 and prints its
         URL.
       offers: The names of the scenarios whose paths it answers.
-      needs: The modules and programs that it can't run without, beyond those of `trio_stream`.
+      needs: The modules that it can't run without, beyond those of `trio_stream`.
+      programs: And the programs.
     """
 
     name: str
     argv: tuple[str, ...]
     offers: frozenset[str]
     needs: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
-        """Those of its needs that are not installed."""
-        return [name for name in self.needs if not (find_spec(name) or find_program(name))]
+        """Those of its modules and programs that are not installed."""
+        return [
+            *(name for name in self.needs if not find_spec(name)),
+            *(name for name in self.programs if not find_program(name)),
+        ]
 
 
 @dataclass(frozen=True)

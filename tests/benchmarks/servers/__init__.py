@@ -25,9 +25,15 @@ _CORE = ("chunks", "unknown", "uploads", "requests")
 _MANY = ("growth", "readers")
 
 
-def _module(name: str, module: str, *offers: str, needs: tuple[str, ...] = ()) -> Server:
+def _module(
+    name: str,
+    module: str,
+    *offers: str,
+    needs: tuple[str, ...] = (),
+    programs: tuple[str, ...] = (),
+) -> Server:
     argv = (sys.executable, "-m", *f"{__name__}.{module}".split())
-    return Server(name, argv, frozenset(offers), needs)
+    return Server(name, argv, frozenset(offers), needs, programs)
 
 
 SERVERS = (
@@ -67,6 +73,6 @@ SERVERS = (
     _module("granian", "granian_asgi", *_CORE, "readers", needs=("granian", "uvloop")),
     _module("aiohttp", "aiohttp_app", *_CORE, *_MANY, "tls", "abort", *_FILES, needs=("aiohttp",)),
     _module("socketify", "socketify_app", "chunks", "uploads", "requests", needs=("socketify",)),
-    _module("nginx", "nginx", "requests", *_FILES, needs=("nginx",)),
-    _module("nginx, no tcp_nopush", "nginx no-nopush", "files", needs=("nginx",)),
+    _module("nginx", "nginx", "requests", *_FILES, programs=("nginx",)),
+    _module("nginx, no tcp_nopush", "nginx no-nopush", "files", programs=("nginx",)),
 )
