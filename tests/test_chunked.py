@@ -162,6 +162,21 @@ async def test_what_was_sent_before_such_a_cut_is_received(
     caplog.clear()
 
 
+async def test_what_a_shutdown_cuts_is_reset_too(kind: Kind) -> None:
+    async def handler(res: Response, _: Request) -> None:
+        await res.send_chunk(b"ab")
+        await trio.sleep_forever()
+
+    received = b""
+    async with open_peer(app_with(handler), kind) as peer:
+        await peer.send_all(get("/", version="1.0"))
+        while not received.endswith(b"ab"):
+            received += await peer.receive_some()
+        peer.server.cut_off()
+        with pytest.raises(trio.BrokenResourceError):
+            await peer.receive_until_eof()
+
+
 async def test_a_cut_does_not_wait_long_for_a_client_that_takes_nothing(
     autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
