@@ -66,7 +66,7 @@ class Program:
         self.process = process
         self._stdout = stdout
         self._stderr = stderr
-        self._output = b""
+        self._output = self._log = b""
 
     async def read_until(self, pattern: str, *, end: str = ".*\n") -> re.Match[str]:
         """Read its stdout up to what `pattern` matches, to the end of that line."""
@@ -86,9 +86,17 @@ class Program:
     async def read_port(self) -> int:
         return int((await self.read_until(r"Serving on http://127\.0\.0\.1:(\d+)"))[1])
 
+    async def wait_logged(self, text: str) -> None:
+        """Read its stderr up to where `text` is in it."""
+        while text not in self._log.decode("utf-8", "ignore"):
+            data = await self._stderr.receive_some()
+            assert data, f"it ended after {self._log!r}"
+            self._log += data
+
     async def wait(self) -> tuple[int, str]:
-        """Its exit status, and its stderr."""
-        return await self.process.wait(), b"".join([data async for data in self._stderr]).decode()
+        """Its exit status, and all of its stderr."""
+        status = await self.process.wait()
+        return status, b"".join([self._log, *[data async for data in self._stderr]]).decode()
 
     async def aclose(self) -> None:
         self.process.kill()  # does nothing if it has ended
@@ -247,6 +255,8 @@ async def test_signals_end_it_in_the_middle_of_a_download() -> None:
     ):
         await stream.receive_some()
         program.process.send_signal(signal.SIGINT)
+        # Two that come at once may reach different threads, and so change places.
+        await program.wait_logged("1 response under way")
         program.process.send_signal(signal.SIGTERM)
         status, log = await program.wait()
     assert status == 1
