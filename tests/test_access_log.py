@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
 
 from tests.harness import get, open_peer
 from trio_stream import App, Request, Response
-from trio_stream._access_log import combined_line, json_line
+from trio_stream._access_log import Outcome, combined_line, json_line
 from trio_stream._access_log import logger as access_logger
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
     from tests.harness import Kind
 
-FACTS = {
+CREATED = 1_700_000_000.0625
+OUTCOME: Outcome = {
     "client": "127.0.0.1",
     "method": "GET",
     "target": "/a?b=c",
@@ -33,14 +34,14 @@ FACTS = {
     "referer": "http://x/",
     "user_agent": "curl/7.88",
 }
-NAMES = tuple(FACTS)
 
 
-def facts_of(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: vars(record)[name] for name in NAMES}
+def outcome_of(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: vars(record)[name] for name in OUTCOME}
 
 
-CREATED = 1_700_000_000.0625
+def changed(**changes: object) -> Outcome:
+    return cast("Outcome", {**OUTCOME, **changes})
 
 
 @pytest.fixture
@@ -74,18 +75,18 @@ async def test_a_record_tells_all_about_a_response(
             await peer.receive_head()
             await peer.receive_exactly(2500)
     first, second = log.records
-    assert facts_of(first) == {
-        **FACTS,
-        "client": None,
-        "target": "/slow?now",
-        "body_bytes": 2500,
-        "duration": pytest.approx(4),
-        "parks": first.__dict__["parks"],
-        "request_id": ids[0],
-    }
-    assert first.__dict__["parks"] > 0
+    outcome = outcome_of(first)
+    assert outcome == changed(
+        client=None,
+        target="/slow?now",
+        body_bytes=2500,
+        duration=pytest.approx(4),
+        parks=outcome["parks"],
+        request_id=ids[0],
+    )
+    assert outcome["parks"] > 0
     assert re.fullmatch("[0-9a-f]{12}-1", ids[0])
-    assert second.__dict__["request_id"] == ids[1] == ids[0][:-1] + "2"
+    assert outcome_of(second)["request_id"] == ids[1] == ids[0][:-1] + "2"
     assert first.getMessage() == f"None: GET /slow?now: 200, done (request {ids[0]})"
 
 
@@ -114,10 +115,10 @@ async def test_refused_heads_are_logged(
         await peer.receive_until_eof()
         assert peer.stats.responses == {status: 1}
     (record,) = log.records
-    facts = facts_of(record)
-    assert (facts["status"], facts["ended"]) == (status, "done")
-    assert facts["method"] in (None, "GET")  # as far as it could be read
-    line = combined_line(record.created, facts)
+    outcome = outcome_of(record)
+    assert (outcome["status"], outcome["ended"]) == (status, "done")
+    assert outcome["method"] in (None, "GET")  # as far as it could be read
+    line = combined_line(record.created, cast("Outcome", outcome))
     assert f" {status} " in line
     assert line.endswith("-1")
 
@@ -180,13 +181,13 @@ def test_a_combined_line(monkeypatch: pytest.MonkeyPatch) -> None:
         r"127\.0\.0\.1 - - \[1[45]/Nov/2023:\d\d:\d\d:20 [+-]\d{4}\] "
         r'"GET /a\?b=c HTTP/1\.1" 200 1234 "http://x/" "curl/7\.88" '
         r"0\.250000 3 done 5f1d3c9a07be-1",
-        combined_line(CREATED, FACTS),
+        combined_line(CREATED, OUTCOME),
     )
 
 
 def test_a_combined_line_about_hardly_anything() -> None:
     nothing = dict.fromkeys(("client", "method", "target", "status", "referer", "user_agent"))
-    line = combined_line(CREATED, {**FACTS, **nothing})
+    line = combined_line(CREATED, changed(**nothing))
     assert line.startswith("- - - [")
     assert line.partition("] ")[2].startswith('"-" 000 1234 "-" "-" 0.25')
 
@@ -203,23 +204,24 @@ def test_a_combined_line_about_hardly_anything() -> None:
 )
 @pytest.mark.parametrize("fact", ["target", "referer", "user_agent", "client"])
 def test_no_client_can_forge_a_line(fact: str, text: str, escaped: str) -> None:
-    line = combined_line(CREATED, {**FACTS, fact: text})
+    outcome = changed(**{fact: text})
+    line = combined_line(CREATED, outcome)
     if fact == "client":
         escaped = escaped.replace(" ", r"\x20")
     assert escaped in line
     assert line.isascii()
     assert line.isprintable()
     assert line.count('"') == 6
-    value = json.loads(json_line(CREATED, {**FACTS, fact: text}))
+    value = json.loads(json_line(CREATED, outcome))
     assert value[fact] == text
 
 
 def test_a_json_line() -> None:
-    line = json_line(CREATED, {**FACTS, "user_agent": "caf\xe9\n"})
+    line = json_line(CREATED, changed(user_agent="caf\xe9\n"))
     assert line.isascii()
     assert "\n" not in line
     assert json.loads(line) == {
         "time": "2023-11-14T22:13:20.062Z",
-        **FACTS,
+        **OUTCOME,
         "user_agent": "caf\xe9\n",
     }

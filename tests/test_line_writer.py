@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from io import FileIO
 
 
-def make_writer(file: FileIO) -> LineWriter[str]:
-    return LineWriter(file.fileno(), str)
+def make_writer(file: FileIO) -> LineWriter:
+    return LineWriter(file.fileno())
 
 
-def put(writer: LineWriter[str], *lines: str) -> None:
+def put(writer: LineWriter, *lines: str) -> None:
     for line in lines:
-        writer.put(line, len(line))
+        writer.put(line)
 
 
 def read_to_end(reader: FileIO, writer: FileIO) -> bytes:
@@ -44,13 +44,14 @@ def test_many_lines_are_written_whole_and_in_order(pipe: tuple[FileIO, FileIO]) 
     reader, file = pipe
     writer = make_writer(file)
     lines = [f"{n} {n * 'x'}" for n in range(0, 6000, 7)]
+    encoded = [line.encode() for line in lines]
     received: list[bytes] = []
     thread = threading.Thread(target=lambda: received.append(reader.read()))
     with patch.object(_line_writer, "_MAX_QUEUED", 1 << 30):
         put(writer, *lines)
-    assert [len(piece) > 4096 for piece in _line_writer._pieces(lines)].count(True) == sum(
-        len(line) >= 4096 for line in lines
-    )
+    pieces = [*_line_writer._pieces(encoded)]
+    assert sum(len(piece) > 4096 for piece in pieces) == sum(len(line) >= 4096 for line in encoded)
+    assert len(pieces) < len(lines)
     thread.start()
     with patch.object(_line_writer, "_LAST_WAIT", 30):
         writer.close()
@@ -61,30 +62,25 @@ def test_many_lines_are_written_whole_and_in_order(pipe: tuple[FileIO, FileIO]) 
 
 def test_what_comes_while_others_are_written_is_written_too(pipe: tuple[FileIO, FileIO]) -> None:
     reader, file = pipe
-    begun, may_go_on = threading.Event(), threading.Event()
-
-    def to_line(text: str) -> str:
-        begun.set()
-        may_go_on.wait(30)
-        return text
-
-    writer = LineWriter(file.fileno(), to_line)
+    writer = make_writer(file)
+    file.write(bytes(4096))  # nobody reads it
     put(writer, "one")
-    begun.wait(30)
+    while writer._queue:  # until the thread has taken it, and waits
+        pass
     put(writer, "two")
-    may_go_on.set()
+    assert reader.read(4096) == bytes(4096)
     assert reader.read(4) == b"one\n"
     assert reader.read(4) == b"two\n"
-    begun.clear()
-    may_go_on.clear()
+    file.write(bytes(4096))
     put(writer, "three")
-    begun.wait(30)
+    while writer._queue:
+        pass
     put(writer, "four")
     closing = threading.Thread(target=writer.close)
     with patch.object(_line_writer, "_LAST_WAIT", 30):
         closing.start()
         writer._closing.wait(30)
-        may_go_on.set()
+        assert reader.read(4096) == bytes(4096)
         closing.join()
     assert read_to_end(*pipe) == b"three\nfour\n"
 
@@ -110,7 +106,7 @@ def test_a_blocked_log_blocks_nobody_and_says_what_it_dropped(
     # be that of something else.
     assert read_to_end(*pipe) == b"first\n"
     assert [*writer._take_lines()][-1] == (
-        "89 lines of this log were dropped: nobody read it fast enough"
+        b"89 lines of this log were dropped: nobody read it fast enough"
     )
 
 

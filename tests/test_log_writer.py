@@ -101,7 +101,7 @@ def test_what_is_said_in_json_is_json(pipe: tuple[FileIO, FileIO]) -> None:
     make_line, make_note = _LINES["json"]
     with patch.object(_line_writer, "_MAX_QUEUED", -1):
         handler = AccessLogHandler(pipe[1].fileno(), make_line, make_note)
-        handler._writer.put("a line", 6)
+        handler._writer.put("a line")
         handler.close()
     text = "1 lines of this log were dropped: nobody read it fast enough"
     assert json.loads(read_to_end(*pipe)) == {"message": text}

@@ -12,11 +12,9 @@ import re
 import time
 from abc import abstractmethod
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ._request_head import Fields, RequestHead
     from ._stats import AbortReason
 
@@ -24,93 +22,105 @@ logger = logging.getLogger("trio_stream.access")
 
 _MESSAGE = "%(client)s: %(method)s %(target)s: %(status)s, %(ended)s (request %(request_id)s)"
 
-# In the order of the lines.
-_FACTS = (
-    *("client", "method", "target", "http_version", "status", "body_bytes", "duration"),
-    *("parks", "ended", "request_id", "referer", "user_agent"),
-)
-
 # Not by `strftime`, whose names of months depend on the locale.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 # What could end a field or a line, or move a terminal's cursor.
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
-_UNSAFE_WORD = re.compile(r"[^!#-\[\]-~]")
+_SAFE = re.compile(r"[ !#-\[\]-~]*").fullmatch
 
 
-class Outcome(NamedTuple):
-    """What is known of a response that is over, as it lies there.
+class Outcome(TypedDict):
+    """What is known of a response that is over: the attributes of a record, in the order of lines.
 
     Attributes:
-      created: When it was over, in seconds since the epoch.
-      head: The head of its request; `None` if that could not be read.
-      client: Its address, as `Request.client`.
-      request_id: As `Request.id`.
-      duration: In seconds, from the request's head to the end of the response.
+      client: The address or the name of the client, without its port.
+      method: Of the request; `None`, like what follows, if its head could not be read.
+      target: The request target, as sent.
+      http_version: Two digits with a dot.
       status: `None` if nothing was sent.
       body_bytes: How many bytes of the body were accepted.
+      duration: In seconds, from the request's head to the end of the response.
       parks: How often it waited for the client.
-      abort_reason: Why it ended early; `None` if it did not.
+      ended: `"done"`, or in lower case why it ended early.
+      request_id: As `Request.id`.
+      referer: The field of the request, if it has one.
+      user_agent: The same.
     """
 
-    created: float
-    head: RequestHead | None
-    client: object
-    request_id: str
-    duration: float
+    client: str | None
+    method: str | None
+    target: str | None
+    http_version: str | None
     status: int | None
     body_bytes: int
+    duration: float
     parks: int
-    abort_reason: AbortReason | None
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it keeps in memory."""
-        return 500 + (0 if self.head is None else len(self.head.target) + len(self.head.fields.raw))
-
-    def facts(self) -> dict[str, Any]:
-        """The same for people: the attributes of a record."""
-        method = target = http_version = referer = user_agent = None
-        if self.head is not None:
-            method = self.head.method.decode("ascii")
-            target = self.head.target.decode("ascii")
-            http_version = self.head.http_version.decode("ascii")
-            referer, user_agent = _referer_and_user_agent(self.head.fields)
-        return {
-            "client": _name_client(self.client),
-            "method": method,
-            "target": target,
-            "http_version": http_version,
-            "status": self.status,
-            "body_bytes": self.body_bytes,
-            "duration": self.duration,
-            "parks": self.parks,
-            "ended": "done" if self.abort_reason is None else self.abort_reason.name.lower(),
-            "request_id": self.request_id,
-            "referer": referer,
-            "user_agent": user_agent,
-        }
+    ended: str
+    request_id: str
+    referer: str | None
+    user_agent: str | None
 
 
 class OutcomeHandler(logging.Handler):
     """A handler that takes outcomes as they are. A record costs a third of a small request."""
 
     @abstractmethod
-    def take(self, outcome: Outcome) -> None:
-        """Handle the outcome of a response."""
+    def take(self, created: float, outcome: Outcome) -> None:
+        """Handle the outcome of a response that was over at a time, in seconds since the epoch."""
 
 
-def log_outcome(outcome: Outcome) -> None:
-    """Log a response that is over."""
+def log_response(
+    head: RequestHead | None,
+    client: object,
+    *,
+    request_id: str,
+    duration: float,
+    status: int | None,
+    body_bytes: int,
+    parks: int,
+    abort_reason: AbortReason | None,
+) -> None:
+    """Log a response that is over.
+
+    Args:
+      head: The head of its request; `None` if that could not be read.
+      client: As `Request.client`.
+      request_id: As in an `Outcome`.
+      duration: The same.
+      status: The same.
+      body_bytes: The same.
+      parks: The same.
+      abort_reason: Why it ended early; `None` if it did not.
+    """
+    method = target = http_version = referer = user_agent = None
+    if head is not None:
+        method = head.method.decode("ascii")
+        target = head.target.decode("ascii")
+        http_version = head.http_version.decode("ascii")
+        referer, user_agent = _referer_and_user_agent(head.fields)
+    outcome: Outcome = {
+        "client": _name_client(client),
+        "method": method,
+        "target": target,
+        "http_version": http_version,
+        "status": status,
+        "body_bytes": body_bytes,
+        "duration": duration,
+        "parks": parks,
+        "ended": "done" if abort_reason is None else abort_reason.name.lower(),
+        "request_id": request_id,
+        "referer": referer,
+        "user_agent": user_agent,
+    }
     if len(logger.handlers) == 1 and not logger.propagate:
         (handler,) = logger.handlers
         if isinstance(handler, OutcomeHandler) and not (handler.filters or logger.filters):
-            handler.take(outcome)
+            handler.take(time.time(), outcome)
             return
-    facts = outcome.facts()
-    # Two thirds of the cost of `logger.info(extra=facts)`, which looks for its caller.
-    record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, _MESSAGE, (facts,), None)
-    vars(record).update(facts)
+    # Two thirds of the cost of `logger.info(extra=outcome)`, which looks for its caller.
+    record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, _MESSAGE, (outcome,), None)
+    vars(record).update(outcome)
     logger.handle(record)
 
 
@@ -128,40 +138,56 @@ def _name_client(client: object) -> str | None:
     return None if client is None else str(client) or "unix:"
 
 
-def combined_line(created: float, facts: Mapping[str, Any]) -> str:
+def combined_line(created: float, outcome: Outcome) -> str:
     r"""A line as Apache and nginx write it in their format `combined`, with four fields more.
 
     These are the seconds it took, how often it waited for the client, how it ended, and the id of
     the request. What is not known is `-`, a status that was never sent `000`. In what a client
     chooses, quotes, backslashes and all that is not printable ASCII are `\xHH`.
     """
-    client = _UNSAFE_WORD.sub(_escape, facts["client"] or "-")
-    request = "-"
-    if facts["method"] is not None:
-        target = _UNSAFE.sub(_escape, facts["target"])
-        request = f"{facts['method']} {target} HTTP/{facts['http_version']}"
+    method, target, status = outcome["method"], outcome["target"], outcome["status"]
+    if target is not None and not _SAFE(target):
+        target = _escape(target)
+    request = "-" if method is None else f"{method} {target} HTTP/{outcome['http_version']}"
     return (
-        f"{client} - - [{_local_time(int(created))}] "
-        f'"{request}" {facts["status"] or 0:03} {facts["body_bytes"]} '
-        f'"{_UNSAFE.sub(_escape, facts["referer"] or "-")}" '
-        f'"{_UNSAFE.sub(_escape, facts["user_agent"] or "-")}" '
-        f"{facts['duration']:.6f} {facts['parks']} {facts['ended']} {facts['request_id']}"
+        f'{_who_and_when(outcome["client"], int(created))} "{request}" '
+        f"{'000' if status is None else status} {outcome['body_bytes']} "
+        f"{_browser(outcome['referer'], outcome['user_agent'])} "
+        f"{outcome['duration']:.6f} {outcome['parks']} {outcome['ended']} {outcome['request_id']}"
     )
 
 
-def json_line(created: float, facts: Mapping[str, Any]) -> str:
+# What is the same for many a request is made once.
+
+
+@lru_cache(maxsize=64)
+def _who_and_when(client: str | None, second: int) -> str:
+    who = "-" if client is None else _escape(client).replace(" ", r"\x20")
+    return f"{who} - - [{_local_time(second)}]"
+
+
+@lru_cache(maxsize=64)
+def _browser(referer: str | None, user_agent: str | None) -> str:
+    return f'"{_escape(referer or "-")}" "{_escape(user_agent or "-")}"'
+
+
+def _escape(text: str) -> str:
+    return _UNSAFE.sub(_escape_one, text)
+
+
+def _escape_one(match: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02X}" for byte in match[0].encode("latin-1", "replace"))
+
+
+def json_line(created: float, outcome: Outcome) -> str:
     """One JSON object, in ASCII: the facts by their names, and the time in UTC."""
     now = f"{_utc(int(created))}.{int(created * 1000) % 1000:03}Z"
-    return json.dumps({"time": now, **{name: facts[name] for name in _FACTS}})
+    return json.dumps({"time": now, **outcome})
 
 
 def json_note(text: str) -> str:
     """What is to be said between such lines, as one."""
     return json.dumps({"message": text})
-
-
-def _escape(match: re.Match[str]) -> str:
-    return "".join(f"\\x{byte:02X}" for byte in match[0].encode("latin-1", "replace"))
 
 
 @lru_cache(maxsize=1)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from inspect import isawaitable
 from math import inf
 from typing import TYPE_CHECKING
 
 import trio
 
-from ._access_log import Outcome, log_outcome
+from ._access_log import log_response
 from ._access_log import logger as access_logger
 from ._bad_request import BadRequestError
 from ._protocol import Protocol
@@ -318,18 +317,16 @@ class Connection:
         if response._head_started:
             self._stats.responses[response._head.status] += 1
         if self._began_at is not None:
-            outcome = Outcome(
-                time.time(),
+            log_response(
                 self._protocol.request,
                 self._transport.client if request is None else request.client,
-                self._request_id,
-                trio.current_time() - self._began_at,
-                response._head.status if response._head_started else None,
-                response.get_write_offset(),
-                response._parks,
-                response.abort_reason,
+                request_id=self._request_id,
+                duration=trio.current_time() - self._began_at,
+                status=response._head.status if response._head_started else None,
+                body_bytes=response.get_write_offset(),
+                parks=response._parks,
+                abort_reason=response.abort_reason,
             )
-            log_outcome(outcome)
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True

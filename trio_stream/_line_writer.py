@@ -6,14 +6,12 @@ import os
 import select
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_T = TypeVar("_T")
-
-_MAX_QUEUED = 1024 * 1024  # characters that wait for somebody to read them
+_MAX_QUEUED = 1024 * 1024  # bytes that wait for somebody to read them
 
 # What comes in so many seconds is written together: waking the thread for each line would cost more
 # than all else.
@@ -26,26 +24,22 @@ _WRITE_SIZE = 4096
 _LAST_WAIT = 1.0
 
 
-class LineWriter(Generic[_T]):
-    """Has a thread make lines and write them. Those for which there is no room are dropped.
+class LineWriter:
+    """Has a thread write lines. Those for which there is no room are dropped.
 
     How many were is said when there is room again. Not the `QueueListener` of the standard library:
     it wakes its thread for each line, and its `stop` waits for a blocked write.
 
     Args:
       fd: The descriptor.
-      to_line: Makes a line, in the thread. It may not raise.
-      to_note: Makes one of what is said about those that were dropped.
+      to_note: Makes a line of what is said about those that were dropped.
     """
 
-    def __init__(
-        self, fd: int, to_line: Callable[[_T], str], to_note: Callable[[str], str] = str
-    ) -> None:
+    def __init__(self, fd: int, to_note: Callable[[str], str] = str) -> None:
         self._fd = fd
-        self._to_line = to_line
         self._to_note = to_note
         # Each of the numbers is changed on one side of the queue only, so that none needs a lock.
-        self._queue: deque[tuple[_T, int]] = deque()
+        self._queue: deque[bytes] = deque()
         self._size_in = self._size_out = 0
         self._dropped = self._dropped_told = 0
         self._wakeup = threading.Event()
@@ -54,18 +48,14 @@ class LineWriter(Generic[_T]):
         self._thread = threading.Thread(target=self._run, name=f"log to {fd}", daemon=True)
         self._thread.start()
 
-    def put(self, item: _T, size: int) -> None:
-        """Have the line of `item` written. It may be called by one thread at a time.
-
-        Args:
-          item: What `to_line` takes.
-          size: How many characters it keeps in memory.
-        """
+    def put(self, line: str) -> None:
+        """Have `line` written, with an end. It may be called by one thread at a time."""
         if self._size_in - self._size_out > _MAX_QUEUED:
             self._dropped += 1
             return
-        self._size_in += size
-        self._queue.append((item, size))
+        data = line.encode("utf-8", "backslashreplace")
+        self._size_in += len(data)
+        self._queue.append(data)
         if len(self._queue) == 1:
             self._wakeup.set()
 
@@ -89,29 +79,30 @@ class LineWriter(Generic[_T]):
             if self._queue:
                 self._wakeup.set()
 
-    def _take_lines(self) -> Iterator[str]:
+    def _take_lines(self) -> Iterator[bytes]:
         for _ in range(len(self._queue)):
-            item, size = self._queue.popleft()
-            self._size_out += size
-            yield self._to_line(item)
+            data = self._queue.popleft()
+            self._size_out += len(data)
+            yield data
         if dropped := self._dropped - self._dropped_told:
             self._dropped_told += dropped
-            yield self._to_note(
-                f"{dropped} lines of this log were dropped: nobody read it fast enough"
-            )
+            text = f"{dropped} lines of this log were dropped: nobody read it fast enough"
+            yield self._to_note(text).encode()
 
 
-def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
-    """The lines, joined as far as one write can take them in one piece."""
-    piece = b""
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines with their ends, joined as far as one write can take them in one piece."""
+    piece: list[bytes] = []
+    size = 0
     for line in lines:
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
-        if piece and len(piece) + len(data) > _WRITE_SIZE:
-            yield piece
-            piece = b""
-        piece += data
+        size += len(line) + 1
+        if size > _WRITE_SIZE and piece:
+            yield b"\n".join(piece) + b"\n"
+            piece.clear()
+            size = len(line) + 1
+        piece.append(line)
     if piece:
-        yield piece
+        yield b"\n".join(piece) + b"\n"
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from ._access_log import Outcome, OutcomeHandler, combined_line, json_line, json_note
 from ._access_log import logger as access_logger
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AccessLog: TypeAlias = Literal["combined", "json", "off"]
 
-LineMaker: TypeAlias = Callable[[float, Mapping[str, Any]], str]
+LineMaker: TypeAlias = Callable[[float, Outcome], str]
 NoteMaker: TypeAlias = Callable[[str], str]
 
 _LINES: Mapping[str, tuple[LineMaker, NoteMaker]] = {
@@ -85,11 +85,9 @@ def _logging(
 class BackgroundHandler(logging.Handler):
     """Has a thread write the lines to a descriptor, as `LineWriter` does."""
 
-    def __init__(
-        self, fd: int, to_line: Callable[[Any], str] = str, to_note: NoteMaker = str
-    ) -> None:
+    def __init__(self, fd: int, to_note: NoteMaker = str) -> None:
         super().__init__()
-        self._writer = LineWriter(fd, to_line, to_note)
+        self._writer = LineWriter(fd, to_note)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the line for `record`."""
@@ -98,7 +96,7 @@ class BackgroundHandler(logging.Handler):
         except Exception:  # noqa: BLE001 (of whoever logged it, and it is custom to say so)
             self.handleError(record)
         else:
-            self._writer.put(line, len(line))
+            self._writer.put(line)
 
     def close(self) -> None:
         """Write what is queued; what nobody takes within a second is lost."""
@@ -107,27 +105,21 @@ class BackgroundHandler(logging.Handler):
 
 
 class AccessLogHandler(BackgroundHandler, OutcomeHandler):
-    """Has the thread make the lines of an access log as well.
+    """The same for an access log.
 
     If there are other handlers or filters, outcomes come as records, like anything else.
     """
 
-    def __init__(
-        self,
-        fd: int,
-        make_line: LineMaker,
-        make_note: NoteMaker = str,
-    ) -> None:
-        super().__init__(fd, self._line, make_note)
+    def __init__(self, fd: int, make_line: LineMaker, make_note: NoteMaker = str) -> None:
+        super().__init__(fd, make_note)
         self._make_line = make_line
 
-    def _line(self, item: Outcome | str) -> str:
-        return item if isinstance(item, str) else self._make_line(item.created, item.facts())
-
-    def take(self, outcome: Outcome) -> None:
-        """Queue the outcome."""
-        self._writer.put(outcome, outcome.size)
+    def take(self, created: float, outcome: Outcome) -> None:
+        """Queue the line for an outcome."""
+        self._writer.put(self._make_line(created, outcome))
 
     def format(self, record: logging.LogRecord) -> str:
         """The line for a record of an outcome."""
-        return self._make_line(record.created, vars(record))
+        facts = vars(record)
+        outcome = {name: facts[name] for name in Outcome.__annotations__}
+        return self._make_line(record.created, cast("Outcome", outcome))
