@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -20,10 +20,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_stream import _workers
 from trio_stream._worker import VARIABLE, Worker, describe_worker, take_worker
 from trio_stream._worker_stats import open_directory
-from trio_stream._workers import Supervisor, watch_code
+from trio_stream._workers import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -521,47 +520,6 @@ async def test_they_serve_without_a_directory_to_meet_in(
 
 
 # Their code...
-
-
-class Watch:
-    """Takes the place of `watchfiles`: what its generators yield, each until it is exhausted."""
-
-    def __init__(self, *runs: Sequence[object]) -> None:
-        self._runs = iter(runs)
-        self.polling: list[bool | None] = []
-
-    def watch(
-        self, path: str, *, stop_event: threading.Event, force_polling: bool | None, **_: object
-    ) -> Iterator[object]:
-        assert path == "."
-        assert not stop_event.is_set()
-        self.polling.append(force_polling)
-        for change in next(self._runs):
-            if isinstance(change, Exception):
-                raise change
-            yield change
-
-    PythonFilter = staticmethod(lambda: None)
-
-
-async def test_code_that_cannot_be_watched_is_watched_again(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
-) -> None:
-    error = RuntimeError("unable to decode path")
-    watch = Watch([1, error], [error], [2, PermissionError("no")], [3])
-    monkeypatch.setattr(_workers, "watchfiles", watch)
-    seen = []
-    async with aclosing(watch_code()) as changes:
-        async for change in changes:
-            seen.append(change)
-            if change == 3:
-                break
-    assert seen == [1, 2, 3]
-    assert watch.polling == [None, True, True, True]
-    assert log.messages == [
-        "the code can't be watched for the moment: unable to decode path",
-        "the code can't be watched for the moment: no",
-    ]
 
 
 async def test_a_change_of_the_code_replaces_them_at_once(

@@ -51,6 +51,7 @@
 #     _flusher      what is held back to go together
 #     _worker       _worker_stats               one of several processes, and what it tells them
 #     _line_writer  _accept       lines that a thread writes; connections accepted
+#     _reload       changes of the code
 #     _config       _stats        _background    _bad_request   _stdout
 
 from ._app import App as App

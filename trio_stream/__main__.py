@@ -22,11 +22,12 @@ from ._listeners import (
     take_systemd_fds,
 )
 from ._log_writer import open_log
+from ._reload import watch_code
 from ._share import Share
 from ._stdout import complain, say
 from ._targets import UsageError, find_app, list_examples
 from ._worker import take_worker
-from ._workers import Supervisor, watch_code
+from ._workers import Supervisor
 
 if TYPE_CHECKING:
     import argparse

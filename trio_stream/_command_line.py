@@ -12,8 +12,8 @@ from . import __version__
 from ._announce import HAVE_QR
 from ._certificates import Certificates
 from ._listeners import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_UNIX_MODE, split_host
+from ._reload import HAVE_WATCHFILES
 from ._targets import UsageError
-from ._workers import HAVE_WATCHFILES
 
 IS_POSIX = os.name == "posix"
 

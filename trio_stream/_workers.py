@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 from contextlib import ExitStack
 from functools import partial
 from operator import ne
@@ -21,17 +20,10 @@ from ._signals import WithoutEchoes
 from ._worker import VARIABLE, describe_worker
 from ._worker_stats import open_directory
 
-try:
-    import watchfiles
-except ImportError:
-    watchfiles = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 logger = logging.getLogger("trio_stream")
-
-HAVE_WATCHFILES = watchfiles is not None
 
 # A worker that dies is followed by another one at once, as far as people can tell. One that dies
 # again and again takes the time of those that serve only twice a minute.
@@ -53,9 +45,6 @@ _MARGIN = 5.0
 # What responses have when the code has changed. Pages that listen to events would keep the old code
 # for a whole grace.
 _HURRIED_GRACE = 1.0
-
-# How long after it has failed the code is watched again.
-_WATCH_DELAY = 1.0
 
 # Exit statuses: none could begin; or can't do what the command line asks, now or ever.
 _FAILURE = 1
@@ -391,35 +380,3 @@ class Supervisor:
 
 def _count(workers: int) -> str:
     return f"{workers} {'worker' if workers == 1 else 'workers'}"
-
-
-async def watch_code() -> AsyncGenerator[object, None]:
-    """Yields whenever a Python file below the current directory has changed.
-
-    While they can't be watched, that is logged, and tried again and again: by looking at all of
-    them, as inotify gives up on a directory whose name is not UTF-8.
-    """
-    stop = threading.Event()
-    failure = ""
-    try:
-        while True:
-            try:
-                changes = watchfiles.watch(
-                    ".",
-                    watch_filter=watchfiles.PythonFilter(),
-                    stop_event=stop,
-                    force_polling=bool(failure) or None,
-                    ignore_permission_denied=True,
-                )
-                while change := await trio.to_thread.run_sync(
-                    next, changes, None, abandon_on_cancel=True
-                ):
-                    yield change
-            # Whatever it can't cope with, such as a name that is not UTF-8, is a RuntimeError.
-            except (OSError, RuntimeError) as exc:
-                if str(exc) != failure:
-                    failure = str(exc)
-                    logger.warning("the code can't be watched for the moment: %s", failure)
-            await trio.sleep(_WATCH_DELAY)
-    finally:
-        stop.set()
