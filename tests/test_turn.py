@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, cast
 
@@ -10,18 +11,24 @@ import trio
 
 from tests.clients import until
 from tests.harness import connect, get, start_server
-from trio_stream import App, Config
+from trio_stream import App, Config, _response_base
 from trio_stream._socket_transport import SocketTransport
 from trio_stream._transport import Transport
 from trio_stream._turn import Turn
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from trio_stream import Request, Response
 
 TIMEOUT = 20  # a guard against hanging, no expectation
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns do not end because this machine is busy with something else."""
+    monkeypatch.setattr(_response_base, "LONGEST_TURN", math.inf)
 
 
 class Arrivals:
@@ -82,6 +89,7 @@ async def offsets_of_turns(res: Response, size: int, total: int, *, is_known: bo
     return offsets
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("has_arrivals", [True, False])
 async def test_chunks_of_one_that_is_alone(
@@ -101,6 +109,7 @@ async def test_chunks_of_one_that_is_alone(
     assert offsets == (list(range(1200, 18_300, 1200)) if has_arrivals else [1200, 9600, 18_000])
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize(
     ("has_arrivals", "expected"),
@@ -136,6 +145,7 @@ async def test_chunks_of_one_of_two(
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_one_of_very_many_looks_for_nothing(
     monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
 ) -> None:
@@ -194,3 +204,58 @@ async def test_small_request_beside_chunks_is_answered_at_the_next_looks(
     (offset,) = offsets
     assert 5000 <= offset <= 7200  # two looks, as this may run first after the first one
     nursery.cancel_scope.cancel()
+
+
+class Work(trio.abc.Clock):
+    """Time that passes by the work of handlers, and by nothing else."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return self.now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return 0 if deadline <= self.now else 1
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize(
+    ("work", "at_first", "then"),
+    [
+        (lambda _: 0.002, 8, 8),  # the clock is looked at before the second, third, fifth and ninth
+        (lambda _: 0.02, 2, 1),  # and not before the first of all
+        (lambda number: 0.0 if number < 500 else 0.02, 64, 1),
+    ],
+)
+def test_handler_that_works_for_its_chunks_lets_others_run(
+    work: Callable[[int], float], at_first: int, then: int, is_known: bool
+) -> None:
+    clock = Work()
+    app = App()
+    turns: list[int] = []
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        steps = Steps(trio.lowlevel.current_task())
+        trio.lowlevel.add_instrument(steps)
+        for number in range(1000):
+            before = steps.count
+            await res.send_chunk(bytes(100), 100_000 if is_known else None)
+            if steps.count > before or not turns:
+                turns.append(0)
+            turns[-1] += work(number) > 0
+            clock.now += work(number)
+        trio.lowlevel.remove_instrument(steps)
+
+    async def main() -> None:
+        async with open_client(app, window=200_000) as client:
+            assert await (await client.get("/")).read() == bytes(100_000)
+
+    trio.run(main, clock=clock)
+    busy = [count for count in turns if count]
+    assert then <= busy[0] <= at_first
+    assert set(busy[1:-1]) == {then}

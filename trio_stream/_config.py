@@ -72,7 +72,8 @@ class Config:
     halve the throughput. 2 MiB keep the others waiting for 1 to 3 ms of CPU; where a quick answer
     beside fast streams matters more than their cost, choose less. While no client of the server
     sends anything, they may send eight times as much, in equal shares; of files that the kernel
-    sends, each.
+    sends, each. However little they send, handlers that work for their chunks have 10 ms together
+    before `send_chunk` yields, as far as the clock is looked at: at least every 64 chunks.
     """
 
     max_queued_bytes: int = 1024 * 1024

@@ -274,7 +274,7 @@ class Response(ServedResponse):
             and total_size == self._total_size
             and not self._sending
         )
-        if is_plain and (start < self._yield_at or self._turn_goes_on()):
+        if is_plain and (start < self._look_at or self._turn_goes_on(len(view))):
             # Nearly all chunks go this way, which saves a third of what is not the system call.
             self._sending = True  # others run before a cancelled one ends
             try:

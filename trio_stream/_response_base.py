@@ -9,7 +9,7 @@ import trio
 
 from ._head import ResponseHead
 from ._outgoing import Outgoing
-from ._turn import QUIET_BUDGETS, Turn
+from ._turn import LONGEST_TURN, QUIET_BUDGETS, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,10 @@ logger = logging.getLogger("trio_stream")
 # Small chunks are not held back before so many bytes of them went without a pause: a lone one has
 # nothing to wait for, and of a slow client's chunks none is kept that need not be.
 _UNCORKED_SIZE = 256 * 1024
+
+# To look at the clock costs a tenth of a small chunk, so it is not done for each. A handler that
+# has been quick and becomes slow keeps the others waiting for so many chunks, once.
+_CHUNKS_UNLOOKED = 64
 
 
 class ResponseBase:
@@ -74,10 +78,12 @@ class ResponseBase:
         self._missed_writable = False
         # Up to this offset, nothing is left to check before sending a chunk.
         self._plain_until: float = 0
-        self._yield_at = 0  # the offset at which `send_chunk` lets other tasks run
+        # The offset at which `send_chunk` looks whether its turn is over.
+        self._look_at = self._look_after = 1
+        self._turn_end = self._turn_size
+        self._turn_began_at: float | None = None
         self._turn: Turn | None = None
         self._begin_uncorked()
-        self._begin_turn()
         self._wakeup: trio.Event | None = None
         self._writable_handler: Callable[..., object] | None = None
         self._aborted_handlers: list[Callable[..., object]] = []
@@ -113,18 +119,32 @@ class ResponseBase:
         return max(self._send_budget // min(self._sharing, 8), 1)
 
     def _begin_turn(self) -> None:
-        self._yield_at = self._outgoing.offset + self._turn_size
+        offset = self._outgoing.offset
+        self._turn_began_at = trio.current_time()
+        self._turn_end = offset + self._turn_size
+        self._look_at = min(offset + self._look_after, self._turn_end)
 
-    def _turn_goes_on(self) -> bool:
-        """Whether nobody else needs one, as far as is known."""
-        longest = QUIET_BUDGETS * self._send_budget // self._sharing
-        if longest <= self._turn_size:
+    def _turn_goes_on(self, size: int) -> bool:
+        """Whether a chunk of `size` bytes may leave before others have their turn."""
+        offset = self._outgoing.offset
+        now = trio.current_time()
+        if self._turn_began_at is None:
+            self._turn_began_at = now
+        elif now - self._turn_began_at > LONGEST_TURN / min(self._sharing, 8):
+            # The handler takes its time for each chunk, and next time this is noticed earlier.
+            self._look_after = 1
             return False
-        if self._turn is None:
-            self._turn = Turn(self._transport)
-        if self._turn.is_over(self._outgoing.offset, longest):
-            return False
-        self._begin_turn()
+        if offset >= self._turn_end:
+            longest = QUIET_BUDGETS * self._send_budget // self._sharing
+            if longest <= self._turn_size:
+                return False
+            if self._turn is None:
+                self._turn = Turn(self._transport)
+            if self._turn.is_over(offset, longest):
+                return False
+            self._turn_end = offset + self._turn_size
+        self._look_after = min(max(2 * self._look_after, size), _CHUNKS_UNLOOKED * size)
+        self._look_at = min(offset + self._look_after, self._turn_end)
         return True
 
     def _begin_uncorked(self) -> None:

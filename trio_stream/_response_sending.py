@@ -50,11 +50,14 @@ class SendingResponse(ResponseBase):
         self._sending = True
         self._plain_until = 0
         try:
-            if start >= self._yield_at or not view or self._abort_was_told or not self._has_body:
+            is_turn_over = start >= self._look_at and (
+                is_plain or not self._turn_goes_on(len(view))
+            )
+            if is_turn_over or not view or self._abort_was_told or not self._has_body:
                 if self._outgoing.is_corked and not self._outgoing.blocked:
                     self._flush()
-                self._begin_turn()
                 await cancel_shielded_checkpoint()
+                self._begin_turn()
                 # Nothing of `view` was sent, and what was queued may have gone in the meantime.
                 start = self._outgoing.offset
             if self._abort_reason is None or self._abort_was_told:
@@ -220,11 +223,11 @@ class SendingResponse(ResponseBase):
 
     async def _park_sending(self) -> None:
         self._count_park()
-        self._begin_turn()
         self._begin_uncorked()
         self._parked = True
         try:
             await self._park()
+            self._begin_turn()
         except trio.Cancelled:
             self._close = True
             # Nobody has taken notice, if it became writable in the meantime.

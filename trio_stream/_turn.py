@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 # 8 clients and chunks of 64 KiB that saves a tenth.
 QUIET_BUDGETS = 8
 
+# However little is sent in them, the turns of all end after so many seconds together. What is sent
+# without a pause takes less; a handler that works for each chunk may take any time.
+LONGEST_TURN = 0.01
+
 
 class Turn:
     """The turn of a response that could send on without end.
