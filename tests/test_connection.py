@@ -133,11 +133,13 @@ async def test_small_unread_body_is_discarded(kind: Kind, size: int) -> None:
         assert without_date(received) == answer("/a") + answer("/b", "Connection: close")
 
 
-async def test_small_chunked_body_is_discarded(kind: Kind) -> None:
+@pytest.mark.parametrize("count", [1, 3000])
+async def test_small_chunked_body_is_discarded(kind: Kind, count: int) -> None:
     async with open_peer(app_that_echoes_the_path(), kind) as peer:
         await peer.send_all(
             get("/a", "Transfer-Encoding: chunked", method="POST")
-            + b"5\r\nhello\r\n0\r\n\r\n"
+            + count * b"5\r\nhello\r\n"
+            + b"0\r\n\r\n"
             + get("/b", "Connection: close")
         )
         assert without_date(await peer.receive_until_eof()) == (

@@ -80,13 +80,20 @@ class Pair:
 
     def start_next_cycle(self) -> bool:
         """Whether both agree that there may be another request."""
-        assert not self.server.discard_request_body()
+        assert self.server.discard_request_body() is None
         reusable = self.server.start_next_cycle()
         assert (self.client.our_state is h11.DONE) == reusable
         assert (self.client.their_state is h11.DONE) == reusable
         if reusable:
             self.client.start_next_cycle()
         return reusable
+
+
+def waits_for_rest(protocol: Protocol) -> bool:
+    """Drop what there is of a body; whether more is to come."""
+    while discarded := protocol.discard_request_body():
+        pass
+    return discarded is not None
 
 
 def converse(
@@ -121,7 +128,7 @@ def converse(
         protocol.finish_response()
         sent += body
         try:
-            while protocol.discard_request_body():
+            while waits_for_rest(protocol):
                 if (piece := next(unsent, None)) is None:
                     return [*story, "waits for a body"], sent
                 protocol.receive_data(piece)
@@ -212,7 +219,7 @@ def test_eof_is_not_the_end_of_what_came_before_it() -> None:
         assert protocol.next_request() is not None
         protocol.start_response(ResponseHead(), 0, close=False)
         protocol.finish_response()
-        assert not protocol.discard_request_body()
+        assert protocol.discard_request_body() is None
         assert protocol.start_next_cycle()
         closed.append(protocol.client_has_closed)
     assert protocol.next_request() is None
@@ -272,7 +279,7 @@ def test_response(
     status_line = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
     assert data == status_line + DATE + fields + b"\r\n"
     pair.server.finish_response()
-    assert not pair.server.discard_request_body()
+    assert pair.server.discard_request_body() is None
     # What comes after a CONNECT may have been meant for the tunnel.
     assert pair.server.start_next_cycle() is (method != "CONNECT")
 
@@ -300,7 +307,7 @@ def test_tunnel(status: int, frozen_time: None) -> None:
     line = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
     assert data == line + DATE + b"Connection: close\r\n\r\n"
     pair.server.finish_response()
-    assert not pair.server.discard_request_body()
+    assert pair.server.discard_request_body() is None
     assert not pair.server.start_next_cycle()
 
 
@@ -350,7 +357,7 @@ def test_the_body_is_told_at_once(body_length: int) -> None:
     pair.request()
     pair.server.start_response(ResponseHead(), body_length, close=False)
     pair.server.finish_response()
-    assert not pair.server.discard_request_body()
+    assert pair.server.discard_request_body() is None
     assert pair.server.start_next_cycle()
 
 
@@ -394,7 +401,7 @@ def test_keep_alive(
     length = b"" if status == 204 else b"Content-Length: 2\r\n"
     assert data.split(b"\r\n", 1)[1] == DATE + length + connection + b"\r\n"
     protocol.finish_response()
-    assert not protocol.discard_request_body()
+    assert not waits_for_rest(protocol)
     assert protocol.start_next_cycle() is reusable
     if reusable:
         request = protocol.next_request()
@@ -411,7 +418,7 @@ def test_the_handler_may_close(value: str) -> None:
     data = pair.server.start_response(head, 0, close=False)
     assert b"\r\nConnection: " + value.encode("ascii") + b"\r\n" in data
     pair.server.finish_response()
-    assert not pair.server.discard_request_body()
+    assert pair.server.discard_request_body() is None
     assert not pair.server.start_next_cycle()
 
 
@@ -424,7 +431,7 @@ def test_an_answer_after_a_malformed_body_is_the_last_one(frozen_time: None) -> 
     data = protocol.start_response(ResponseHead(), 0, close=False)
     assert data.endswith(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
     protocol.finish_response()
-    assert not protocol.discard_request_body()
+    assert protocol.discard_request_body() is None
     assert not protocol.start_next_cycle()
 
 
@@ -436,7 +443,7 @@ def test_there_is_no_next_cycle_before_the_end_of_this_one() -> None:
     pair.server.start_response(ResponseHead(), 5, close=False)
     assert not pair.server.start_next_cycle()
     pair.server.finish_response()
-    assert not pair.server.discard_request_body()
+    assert pair.server.discard_request_body() is None
     assert pair.server.start_next_cycle()
     assert not pair.server.start_next_cycle()
 
@@ -519,11 +526,32 @@ def test_body_that_nobody_read(
         assert not protocol.start_next_cycle()
         return
     for piece in more:
-        assert protocol.discard_request_body()
+        assert waits_for_rest(protocol)
         assert not protocol.start_next_cycle()
         protocol.receive_data(piece)
-    assert not protocol.discard_request_body()
+    assert not waits_for_rest(protocol)
     assert protocol.start_next_cycle() is reusable
+
+
+def test_many_small_chunks_are_decoded_little_by_little() -> None:
+    """In a time that others can wait, whether anybody wants them or not."""
+    for is_wanted in (True, False):
+        protocol = Protocol(Config())
+        body = 1100 * b"2\r\nxy\r\n" + b"0\r\n\r\n"
+        protocol.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\n" + CODING + b"\r\n" + body + GET)
+        assert protocol.next_request() is not None
+        if is_wanted:
+            pieces = [protocol.receive_body() or b"" for _ in range(4)]
+            assert pieces == [512 * b"xy", 512 * b"xy", 76 * b"xy", b""]
+        protocol.start_response(ResponseHead(), 0, close=False)
+        protocol.finish_response()
+        if not is_wanted:
+            discarded = [protocol.discard_request_body() for _ in range(3)]
+            assert discarded == [1024, 1024, None]
+        assert protocol.start_next_cycle()
+        following = protocol.next_request()
+        assert following is not None
+        assert following.target == b"/a"
 
 
 @pytest.mark.parametrize("size", [0, 1, 9])
@@ -562,7 +590,7 @@ def test_it_is_not_worth_waiting_for_the_rest_of_the_last_request(
     assert protocol.next_request() is not None
     protocol.start_response(ResponseHead(), 0, close=close)
     protocol.finish_response()
-    assert not protocol.discard_request_body()
+    assert protocol.discard_request_body() is None
 
 
 @pytest.mark.parametrize(
@@ -586,7 +614,7 @@ def test_malformed_body(body: bytes) -> None:
     protocol.start_response(ResponseHead(), 0, close=False)
     protocol.finish_response()
     with pytest.raises(BadRequestError):
-        while protocol.discard_request_body():
+        while waits_for_rest(protocol):
             protocol.receive_data(b"\r\n")
     assert not protocol.start_next_cycle()
 
@@ -717,7 +745,7 @@ def test_bad_head_request_is_answered_without_a_body(data: bytes) -> None:
     assert not protocol.response_has_body(error.value.status)
     protocol.start_response(ResponseHead(error.value.status), 5, close=True)
     protocol.finish_response()
-    assert not protocol.discard_request_body()
+    assert protocol.discard_request_body() is None
     assert not protocol.start_next_cycle()
 
 

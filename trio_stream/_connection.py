@@ -206,7 +206,7 @@ class Connection:
     async def _discard_request_body(self) -> bool:
         """Drop what the handler has not read of the request; whether its end was reached."""
         try:
-            if self._protocol.discard_request_body():
+            if self._protocol.discard_request_body() is not None:
                 with trio.move_on_after(self._config.linger_timeout) as scope:
                     await self._receive_rest(scope.cancel)
         except BadRequestError:
@@ -218,8 +218,11 @@ class Connection:
         pace = Pace(self._timeouts.rate, self._config.min_upload_rate, lambda: size, on_slow)
         pace.wait()
         try:
-            while self._protocol.discard_request_body():
-                size += await self._receive_data()
+            while (discarded := self._protocol.discard_request_body()) is not None:
+                if discarded:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    size += await self._receive_data()
         finally:
             pace.close()
 

@@ -256,11 +256,12 @@ class Protocol:
 
     # And on to the next one...
 
-    def discard_request_body(self) -> bool:
-        """Drop what has been received of the request's body.
+    def discard_request_body(self) -> int | None:
+        """Drop some of what has been received of the request's body.
 
         Returns:
-          Whether it is worth waiting for the rest: there is some, and the connection can be kept.
+          How many bytes: if 0, more must be received first. `None` if that is the end, or it is not
+          worth waiting for, as the connection can't be kept.
 
         Raises:
           BadRequestError: The body is malformed, or ended early.
@@ -273,9 +274,11 @@ class Protocol:
         ):
             data = self._take_body()
             if data is None:
-                return True
+                return 0
             self._discarded += len(data)
-        return False
+            if self._received and self.request_is_incomplete:
+                return len(data)
+        return None
 
     def start_next_cycle(self) -> bool:
         """Whether the connection can serve another request; if so, it is ready for it."""
