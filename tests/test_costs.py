@@ -6,6 +6,7 @@ A number that falls is an improvement: then lower it here, so that it can't rise
 from __future__ import annotations
 
 import gc
+import re
 import socket
 import sys
 import tracemalloc
@@ -21,6 +22,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.harness import connect, get, open_peer, start_server
 from trio_stream import App, Config, Response
+from trio_stream._framing import ChunkedDecoder
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
 from trio_stream._stalls import StallWatch
 from trio_stream._stream_transport import open_transport
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
     from tests.harness import Kind
     from trio_stream import Request
+
+UNREADABLE = ("Content-Length: 1", "Content-Type: text/plain;charset=x", "Connection: close")
 
 TIMEOUT = 30  # a guard against hanging, no expectation
 
@@ -337,6 +341,42 @@ async def test_a_connection_leaves_nothing_behind(kind: Kind, rate: float) -> No
             if ends_early:
                 await peer.reset()
         del peer
+    await wait_all_tasks_blocked()
+    assert [value for value in living() if id(value) not in before] == []
+    del others
+
+
+@pytest.mark.usefixtures("no_gc")
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="as above")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"FOO\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        get("/paced", "Transfer-Encoding: gzip", method="POST"),
+        get("/paced", "Transfer-Encoding: chunked", method="POST") + b"no size\r\n",
+        get("/text", *UNREADABLE, method="POST") + b"x",
+    ],
+)
+async def test_a_bad_request_leaves_nothing_behind(kind: Kind, data: bytes) -> None:
+    types = Transport | Response | ChunkedDecoder
+
+    def living() -> list[object]:
+        return [value for value in gc.get_objects() if isinstance(value, types)]
+
+    app = make_app()
+
+    @app.post("/text")
+    async def text(_res: Response, req: Request) -> None:
+        await req.text()
+
+    before = list(map(id, others := living()))  # of other tests
+    async with open_peer(app, kind) as peer:
+        await peer.send_all(data)
+        assert re.match(rb"HTTP/1.1 (4..|501) ", await peer.receive_until_eof())
+        await peer.send_eof()
+    del peer
     await wait_all_tasks_blocked()
     assert [value for value in living() if id(value) not in before] == []
     del others

@@ -656,6 +656,19 @@ async def test_tickets_wait_for_the_first_answer(autojump_clock: MockClock) -> N
         await peer.send_eof()
 
 
+async def test_tickets_do_not_fill_a_small_buffer(autojump_clock: MockClock) -> None:
+    """The handler would never run, as what is kept back waits for its answer."""
+    async with serve_memory(hello_app(Config(stream_buffer_size=1))) as below:
+        peer = TLSPeer(below, client_context())
+        await peer.shake_hands()
+        await peer.send_all(get("/"))
+        received = b""
+        with trio.fail_after(5):
+            while not received.endswith(b"hello"):
+                received += await peer.receive_some()
+        await peer.send_eof()
+
+
 # Who is timed...
 
 

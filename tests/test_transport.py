@@ -98,6 +98,23 @@ async def stream_transport(
         nursery.cancel_scope.cancel()
 
 
+async def test_what_the_kernel_keeps_is_unsent() -> None:
+    """Or a cut would throw away what the client has not taken yet."""
+    client, server = await open_socket_pair(receive_buffer=4096)
+    size = 12_000
+    async with client, stream_transport(server, Config(stream_buffer_size=size)) as (transport, _):
+        assert transport.send_some(bytes(size)) == size
+        with trio.fail_after(20):
+            while transport._unsent:
+                await trio.sleep(0)
+            assert transport.unsent() > 0
+            received = 0
+            while received < size:
+                received += len(await client.receive_some())
+            while transport.unsent():
+                await trio.sleep(0)
+
+
 @asynccontextmanager
 async def socket_transport(
     stream: trio.SocketStream, config: Config | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
+from trio.testing import memory_stream_pair
 
 from tests.clients import until
 from tests.harness import connect, get, start_server
@@ -143,6 +144,25 @@ async def test_chunks_of_one_of_two(
             await done.wait()
     assert offsets == expected
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_one_whose_server_knows_of_no_others() -> None:
+    """It takes no more than one of many."""
+    app = App(config=Config(send_budget=8000))
+    offsets: list[int] = []
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        offsets.extend(await offsets_of_turns(res, 100, 5000, is_known=True))
+
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.serve_stream, theirs)
+        await ours.send_all(get("/", "Connection: close"))
+        async for _ in ours:
+            pass
+    assert offsets == [1000, 2000, 3000, 4000]
 
 
 @pytest.mark.usefixtures("patient")

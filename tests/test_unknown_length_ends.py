@@ -237,6 +237,19 @@ async def test_cancelled_handler_resets_a_body_for_http_1_0(kind: Kind) -> None:
         assert peer.stats.aborts == {AbortReason.CANCELLED: 1}
 
 
+async def test_a_client_that_resets_a_body_for_http_1_0_is_not_waited_for(kind: Kind) -> None:
+    app = App(config=Config(linger_timeout=3600))
+    app.get("/", lambda res, _: res.send_chunk(pattern(300_000)))
+    async with open_peer(app, kind) as peer:
+        await peer.send_all(get("/", version="1.0"))
+        await peer.receive_head()
+        await peer.reset()
+        with trio.fail_after(20):
+            while peer.stats.open_connections:
+                await trio.sleep(0.001)
+    assert peer.stats.aborts == {AbortReason.CLIENT_CLOSED: 1}
+
+
 # Trailers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -342,9 +343,11 @@ class App:
         """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it.
 
         If somebody else closes it before, the client counts as gone when next something is sent or
-        received.
+        received. Each call is a server of its own: it opens the app's lifespans, and knows nothing
+        of other connections, so its responses let other tasks run as if they were many.
         """
-        server = self._make_server()
+        config = replace(self.config, send_budget=max(self.config.send_budget // 8, 1))
+        server = self._make_server(config=config)
         async with server.running():
             await server.serve_stream(stream)
 
@@ -403,10 +406,12 @@ class App:
         self,
         listeners: Sequence[trio.SocketListener] = (),
         ssl_context: ssl.SSLContext | Certificates | None = None,
+        *,
+        config: Config | None = None,
     ) -> Server:
         return Server(
             self._router,
-            self.config,
+            config or self.config,
             listeners,
             ssl_context=ssl_context,
             lifespans=self._lifespans,

@@ -344,9 +344,8 @@ class Connection:
             logger.debug("%r: the client has gone", request)
             status = 400  # which nobody will see
         except* BadRequestError as refusals:
-            refusal = _first(refusals)
-            logger.debug("%r: %d for a bad request: %s", request, refusal.status, refusal)
-            status = refusal.status
+            status = _first(refusals).status
+            logger.debug("%r: %d for a bad request: %s", request, status, _first(refusals))
         except* Exception as failures:
             status = 500
             alone = len(failures.exceptions) == 1

@@ -70,17 +70,19 @@ class ChunkedDecoder:
         self.is_over = False
         self._allowance = allowance
         self._missing = 0
-        self._read_next = self._read_line
+        # Functions of the class: a method would refer to the decoder, and so be a cycle.
+        self._read_next = ChunkedDecoder._read_line
 
     def decode(self, received: bytes) -> tuple[bytes, bytes]:
         """What `received` has of the body, or some of it, and what remains of `received`.
 
-        Only if that is nothing, more must be received. Trailers are dropped: none of them may change what the head said (RFC 9110 section 6.5.1).
+        Only if that is nothing, more must be received. Trailers are dropped: none of them may
+        change what the head said (RFC 9110 section 6.5.1).
 
         Raises:
           BadRequestError: 400: that is no framing. 431: there is more beside the data than allowed.
         """
-        pieces = []
+        pieces: list[bytes] = []
         at = 0
         while not self.is_over and len(pieces) < _CHUNKS_AT_ONCE:
             if self._missing:
@@ -90,7 +92,7 @@ class ChunkedDecoder:
                 pieces.append(piece)
                 self._missing -= len(piece)
                 at += len(piece)
-            elif (position := self._read_next(received, at)) is None:
+            elif (position := self._read_next(self, received, at)) is None:
                 break
             else:
                 at = position
@@ -114,15 +116,15 @@ class ChunkedDecoder:
         self._allowance -= max(len(line) - _SIZE_DIGITS, 0)
         self._missing = int(match[1], 16)
         if self._missing:
-            self._read_next = self._read_line_end
+            self._read_next = ChunkedDecoder._read_line_end
             return end + 2
-        self._read_next = self._read_trailers
+        self._read_next = ChunkedDecoder._read_trailers
         return end  # its CRLF is that before the first trailer
 
     def _read_line_end(self, received: bytes, start: int) -> int | None:
         end = received[start : start + 2]
         if end == b"\r\n":
-            self._read_next = self._read_line
+            self._read_next = ChunkedDecoder._read_line
             return start + 2
         if not b"\r\n".startswith(end):
             raise BadRequestError(f"{end!r} behind the data of a chunk", 400)

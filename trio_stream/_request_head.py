@@ -97,9 +97,11 @@ def parse_head(head: bytes, known: Fields | None, config: Config) -> RequestHead
     try:
         request = parser.next_event()
     except h11.RemoteProtocolError as exc:
+        # h11's frames refer to it, and so it would to ours: a cycle for each bad request.
+        exc.__traceback__ = None
         if exc.error_status_hint == 501:
             _refuse_coding(head)
-        raise BadRequestError(str(exc), exc.error_status_hint) from exc
+        raise BadRequestError(str(exc), exc.error_status_hint) from None
     assert isinstance(request, h11.Request)
     fields = Fields(head[head.index(b"\r\n") :], request.headers.raw_items)
     return RequestHead(request.method, request.target, request.http_version, fields)

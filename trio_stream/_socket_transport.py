@@ -166,11 +166,7 @@ class SocketTransport(Transport):
         return has_unread(self._stream)
 
     def unsent(self) -> int:
-        fd = self._fileno()
-        if fd < 0:
-            return 0
-        (unsent,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
-        return int(unsent)
+        return count_unsent(self._stream)
 
     def has_progressed(self) -> bool:
         return self._fileno() >= 0 and super().has_progressed()
@@ -200,6 +196,15 @@ def has_unread(stream: trio.SocketStream) -> bool:
     if sys.platform == "win32" or fd < 0:
         return False
     return fcntl.ioctl(fd, termios.FIONREAD, bytes(4)) != bytes(4)
+
+
+def count_unsent(stream: trio.SocketStream) -> int:
+    """How many bytes the kernel keeps that the peer has not taken; 0 where it does not tell."""
+    fd = stream.socket.fileno()
+    if sys.platform == "win32" or fd < 0:
+        return 0
+    (unsent,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
+    return int(unsent)
 
 
 def peer_address(stream: trio.abc.Stream) -> object:

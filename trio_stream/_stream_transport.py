@@ -10,6 +10,7 @@ import trio
 from ._background import open_background
 from ._socket_transport import (
     SocketTransport,
+    count_unsent,
     has_unread,
     reset_on_close,
     socket_below,
@@ -100,7 +101,8 @@ class StreamTransport(Transport):
         return bool(self._received) or (below is not None and has_unread(below))
 
     def unsent(self) -> int:
-        return len(self._unsent)
+        below = socket_below(self._stream)
+        return len(self._unsent) + (0 if below is None else count_unsent(below))
 
     def notify_soon(self) -> None:
         self._start_soon(self._notify)

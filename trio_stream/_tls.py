@@ -114,6 +114,7 @@ class TLSTransport(Transport):
         self._ended = False  # by us
         self._broken = False
         self._at_eof = False
+        self._kept_back = 0  # bytes of the handshake that nobody waits for
         self._client_certificate: dict[str, Any] | None = None
         # Whoever waits for one of the above to change parks here and then looks again.
         self._change = trio.lowlevel.ParkingLot()
@@ -147,6 +148,7 @@ class TLSTransport(Transport):
         # connections, and a client that closes without having read them would reset this one.
         if self._ssl.version() != "TLSv1.3":
             self._flush()
+        self._kept_back = self._encrypted.pending
         self._client_certificate = self._ssl.getpeercert() or None
         self._decrypt(b"")  # what came with the end of the handshake
 
@@ -272,7 +274,10 @@ class TLSTransport(Transport):
     async def _read_ahead(self) -> None:
         while not self._at_eof:
             # TLS answers some of what it receives, and a client may ask without taking answers.
-            while max(len(self._received), self._encrypted.pending) >= self._size:
+            while (
+                len(self._received) >= self._size
+                or self._encrypted.pending >= self._kept_back + self._size
+            ):
                 await self._change.park()
             try:
                 data = await self._below.receive_some(_STEP)
