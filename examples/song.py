@@ -62,7 +62,7 @@ async def song(res: Response, req: Request) -> None:
         while not res.aborted:
             chunk = await file.read(65536)
             ok, done = await res.send_chunk(chunk, total)
-            if not ok or done:
+            if not ok or done or not chunk:  # the last: the file became shorter
                 break
 
 

@@ -12,6 +12,7 @@ import signal
 import wave
 from typing import TYPE_CHECKING, Any
 
+import h11
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -128,6 +129,23 @@ async def test_song_closes_its_file_when_the_client_goes(monkeypatch: pytest.Mon
         assert [file.closed for file in files] == [False]
     assert [file.closed for file in files] == [True]
     assert client.stats.aborts == {AbortReason.CLIENT_CLOSED: 1}
+
+
+async def test_song_that_becomes_shorter_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "song.wav"
+    path.write_bytes(bytes(200_000))
+    monkeypatch.chdir(tmp_path)
+    async with open_client(run_example("song")["app"], window=1000) as client:
+        response = await client.get("/song.wav")
+        os.truncate(path, 100_000)
+        received = 0
+        with pytest.raises(h11.RemoteProtocolError), trio.fail_after(20):
+            while True:
+                received += len(await response.receive_some())
+        assert received == 100_000
+    assert client.stats.aborts == {AbortReason.INCOMPLETE: 1}
 
 
 async def test_song_leaves_no_file_behind(tmp_path: Path) -> None:

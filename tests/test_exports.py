@@ -248,6 +248,6 @@ def test_errors_of_the_system_are_translated_where_they_come_from() -> None:
     ]
     files = {"_file", "_file_answer", "_file_response", "_tree"}
     command_line = {"__main__", "_command_line", "_targets", "_log_writer"}
-    others = {"_accept", "_certificates", "_listeners", "_socket_transport", "_stdout"}
+    others = {"_accept", "_certificates", "_listeners", "_signals", "_socket_transport", "_stdout"}
     others |= {"_line_writer", "_reload", "_worker_stats", "_workers"}
     assert set(handlers) <= command_line | others | files

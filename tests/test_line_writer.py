@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -136,3 +137,45 @@ def test_a_log_that_nobody_can_read_is_no_error(pipe: tuple[FileIO, FileIO]) -> 
     put(writer, "lost")
     writer.close()
     assert not writer._thread.is_alive()
+
+
+def test_lines_that_could_not_be_written_are_told(
+    pipe: tuple[FileIO, FileIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    room = 0
+
+    def write_to_a_disk(fd: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(fd, data[:room])
+        room -= written
+        return written
+
+    def write_lines(*lines: str, room_for: int) -> None:
+        nonlocal room
+        room = room_for
+        for line in lines:
+            writer._write(line.encode() + b"\n")
+
+    writer = make_writer(pipe[1])
+    writer.close()
+    monkeypatch.setattr(os, "write", write_to_a_disk)
+    write_lines("one\ntwo\nthree", room_for=5)
+    write_lines("four", room_for=0)
+    write_lines("five", room_for=1)  # which ends the line that was torn, and no more
+    write_lines("six", "seven", room_for=1000)
+    write_lines("eight\nnine", room_for=6)  # a line may just have found room
+    write_lines("ten", room_for=1000)
+    monkeypatch.undo()
+    assert read_to_end(*pipe).decode().splitlines() == [
+        "one",
+        "t",
+        "4 lines of this log were lost: they could not be written",
+        "six",
+        "seven",
+        "eight",
+        "1 lines of this log were lost: they could not be written",
+        "ten",
+    ]

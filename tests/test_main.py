@@ -98,6 +98,9 @@ class Program:
         status = await self.process.wait()
         return status, b"".join([self._log, *[data async for data in self._stderr]]).decode()
 
+    async def close_terminal(self) -> None:
+        await self._stdout.aclose()
+
     async def aclose(self) -> None:
         self.process.kill()  # does nothing if it has ended
         with trio.CancelScope(shield=True):
@@ -146,6 +149,7 @@ async def run_in_terminal(*args: str) -> AsyncIterator[Program]:
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
+            start_new_session=True,
         )
     finally:
         os.close(terminal)
@@ -284,6 +288,28 @@ async def test_a_hang_up_is_a_shutdown(tmp_path: Path) -> None:
     assert status == 1
     assert "INFO trio_stream: shutting down: 1 response under way" in log
     assert not path.exists()
+
+
+# As a shell starts it in a terminal, whose end takes that of its session with it.
+CONTROLLED = """
+import fcntl, sys, termios
+from trio_stream.__main__ import main
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.exit(main({args!r}))
+"""
+
+
+@pytest.mark.parametrize("options", ["", "--workers 2", "--reload", "--certfile {path}"])
+async def test_the_end_of_its_terminal_is_a_shutdown(tmp_path: Path, options: str) -> None:
+    path = tmp_path / "certificate.pem"
+    certificate = authority().issue_cert("localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path(path)
+    args = ["hello", "--port", "0", *options.format(path=path).split()]
+    async with run_in_terminal("-c", CONTROLLED.format(args=args)) as program:
+        await program.read_until(r"Serving on https?://")
+        await program.close_terminal()
+        assert await program.process.wait() == 0
 
 
 async def test_a_hang_up_that_is_ignored_is_none(tmp_path: Path) -> None:
@@ -834,6 +860,8 @@ FILES = {
     "no_import.py": "\nimport trio_stream.nothing\n",
     "raises.py": "\n\nraise ValueError('two\\nlines')\n",
     "says_no_more.py": "assert False",
+    "misuses.py": "import os\nfrom trio_stream import Config\n\nlimit = Config(send_budget=0)\n",
+    "asks.py": "import os\nURL = os.environ['DATABASE_URL of nobody']\n",
     "exits.py": "import sys\nsys.exit('not today')\n",
     "empty.py": "",
     "named.py": "from trio_stream import App\nserver = App()\napp = 'text'\n",
@@ -851,6 +879,9 @@ FILES = {
         ("no_import:app", "can't import 'no_import': ModuleNotFoundError: No module named"),
         ("no_import.py", "see line 2 of {directory}/no_import.py"),
         ("raises.py", "ValueError: two lines; see line 3 of {directory}/raises.py"),
+        # Where a library raises for a mistake, the line that calls it is meant.
+        ("misuses.py", "not 0; see line 4 of {directory}/misuses.py"),
+        ("asks:app", "KeyError: 'DATABASE_URL of nobody'; see line 2 of {directory}/asks.py"),
         ("says_no_more:app", "can't import 'says_no_more': AssertionError; see line 1 of"),
         ("exits:app", "can't import 'exits': SystemExit: not today; see line 2 of"),
         ("nothing.py", "there is no file 'nothing.py'; --list shows the examples"),
@@ -880,6 +911,8 @@ FILES = {
         ("--fd x", "'x' is no descriptor, which is a number such as 3"),
         ("--fd -1", "argument --fd: "),
         ("--unix a --port 0", "--unix and --fd can't be combined with --host and --port: choose"),
+        ("--qr --unix a", "--qr is for an address that a phone can use, and --unix is none"),
+        ("--unix-mode 600", "--unix-mode needs a --unix"),
         ("--fd 3 --host ::1", "--unix and --fd can't be combined with --host and --port: choose"),
         (
             "hello --unix empty.py",
@@ -1015,6 +1048,14 @@ async def test_it_serves_sockets_that_were_opened_for_it(
     assert head.startswith("HTTP/1.1 200 ")
     assert status == 0
     assert output.count("Serving on") == 1
+
+
+async def test_sockets_of_systemd_are_instead_of_an_address() -> None:
+    args = ["hello", "--port", "0"]
+    code = STARTED_WITH_SOCKETS.format(env={"LISTEN_FDS": "1"}, args=args, fd=3)
+    status, log = await run_and_wait("-c", code)
+    assert status == 2
+    assert "--host and --port can't be combined with the sockets that systemd passes" in log
 
 
 def test_a_qr_code_needs_a_library(

@@ -41,6 +41,7 @@ logger = logging.getLogger("trio_stream")
 
 # What to do about an address that is not to be had.
 ADVICE = {
+    errno.EMFILE: "allow this program more descriptors (ulimit -n)",
     errno.EADDRINUSE: "end the program that uses it, or choose another --port (0: a free one)",
     errno.EACCES: "choose another --port, from 1024 on (0: a free one)",
     errno.EADDRNOTAVAIL: "choose a --host of this machine (0.0.0.0: all its addresses)",

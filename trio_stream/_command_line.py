@@ -11,7 +11,13 @@ from typing import NoReturn
 from . import __version__
 from ._announce import HAVE_QR
 from ._certificates import Certificates
-from ._listeners import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_UNIX_MODE, split_host
+from ._listeners import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_UNIX_MODE,
+    has_systemd_fds,
+    split_host,
+)
 from ._reload import HAVE_WATCHFILES
 from ._targets import UsageError
 
@@ -35,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="?",
         help="a file or a folder to share; or package.module:app, path/to/file.py[:app], or the "
         "name of an example. A name that can be both is the example or the module, and ./name is "
-        "the file or folder. Without a target, a demo",
+        "the file or folder, but for .py files, which are apps. Without a target, a demo",
     )
     parser.add_argument("--list", action="store_true", help="show the examples")
     parser.add_argument(
@@ -62,7 +68,6 @@ def make_parser() -> argparse.ArgumentParser:
         "--unix-mode",
         metavar="MODE",
         type=_mode,
-        default=DEFAULT_UNIX_MODE,
         help=f"the permissions of that socket ({DEFAULT_UNIX_MODE:o})",
     )
     parser.add_argument(
@@ -143,8 +148,19 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--reload needs a library: pip install 'trio-stream[reload]'")
     if (options.reload or options.workers > 1) and not IS_POSIX:
         raise UsageError("--workers and --reload need a POSIX system, such as Linux or macOS")
-    if (options.unix is not None or options.fd) and (options.host or options.port is not None):
+    has_address = bool(options.host) or options.port is not None
+    if (options.unix is not None or options.fd) and has_address:
         raise UsageError("--unix and --fd can't be combined with --host and --port: choose")
+    if has_address and has_systemd_fds():
+        raise UsageError(
+            "--host and --port can't be combined with the sockets that systemd passes (LISTEN_FDS)"
+        )
+    if options.qr and options.unix is not None:
+        raise UsageError("--qr is for an address that a phone can use, and --unix is none")
+    if options.unix_mode is None:
+        options.unix_mode = DEFAULT_UNIX_MODE
+    elif options.unix is None:
+        raise UsageError("--unix-mode needs a --unix")
 
 
 def load_certificates(options: argparse.Namespace) -> Certificates | None:

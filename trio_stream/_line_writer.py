@@ -20,6 +20,8 @@ _PAUSE = 0.05
 # A pipe takes so many bytes in one piece (PIPE_BUF): so the lines of several workers don't mix.
 _WRITE_SIZE = 4096
 
+_END = 10  # of a line
+
 # How long the end of the program waits for somebody to read the last lines, in seconds.
 _LAST_WAIT = 1.0
 
@@ -42,6 +44,8 @@ class LineWriter:
         self._queue: deque[bytes] = deque()
         self._size_in = self._size_out = 0
         self._dropped = self._dropped_told = 0
+        self._failed = 0  # lines that could not be written
+        self._is_torn = False  # a part of the last one was
         self._wakeup = threading.Event()
         self._closing = threading.Event()
         self._closed = False
@@ -73,7 +77,7 @@ class LineWriter:
             self._wakeup.clear()
             is_last = self._closing.wait(_PAUSE)
             for piece in _pieces(self._take_lines()):
-                _write(self._fd, piece)
+                self._write(piece)
                 if self._closed:
                     return  # the descriptor may be that of something else by now
             if self._queue:
@@ -88,6 +92,20 @@ class LineWriter:
             self._dropped_told += dropped
             text = f"{dropped} lines of this log were dropped: nobody read it fast enough"
             yield self._to_note(text).encode()
+
+    def _write(self, piece: bytes) -> None:
+        """Write some lines; what went wrong before is told as soon as that works again."""
+        before = b"\n" if self._is_torn else b""
+        if self._failed:
+            note = f"{self._failed} lines of this log were lost: they could not be written"
+            before += self._to_note(note).encode() + b"\n"
+        data = before + piece
+        written = _write(self._fd, data)
+        if written:
+            self._is_torn = data[written - 1] != _END
+        if written >= len(before):
+            self._failed = 0
+        self._failed += piece.count(b"\n", max(written - len(before), 0))
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -105,11 +123,14 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield b"\n".join(piece) + b"\n"
 
 
-def _write(fd: int, data: bytes) -> None:
-    while data:
+def _write(fd: int, data: bytes) -> int:
+    """Write all of `data`, if that is possible; how much of it was written."""
+    written = 0
+    while written < len(data):
         try:
-            data = data[os.write(fd, data) :]
+            written += os.write(fd, data[written:])
         except BlockingIOError:  # some other program has made it non-blocking
             select.select((), (fd,), ())
         except OSError:
-            return  # nobody is there to read it, or the disk is full: nobody could be told either
+            break  # nobody is there to read it, or the disk is full for the moment
+    return written

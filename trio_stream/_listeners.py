@@ -113,18 +113,21 @@ def _named(where: object) -> Iterator[None]:
         raise
 
 
+def has_systemd_fds() -> bool:
+    """Whether systemd has opened sockets for this process: sd_listen_fds(3)."""
+    is_ours = os.environ.get("LISTEN_PID") == str(os.getpid())
+    return is_ours and bool(re.fullmatch("[0-9]{1,9}", os.environ.get("LISTEN_FDS", "")))
+
+
 def take_systemd_fds() -> list[int]:
-    """The sockets that systemd has opened for this process: sd_listen_fds(3).
+    """The sockets that systemd has opened for this process.
 
     The variables that tell of them are removed from the environment: children have no such sockets.
     """
-    pid, count, *_ = (
-        os.environ.pop(name, "")
-        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
-    )
-    if pid != str(os.getpid()) or not re.fullmatch("[0-9]{1,9}", count):
-        return []
-    return list(range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + int(count)))
+    count = int(os.environ["LISTEN_FDS"]) if has_systemd_fds() else 0
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"):
+        os.environ.pop(name, None)
+    return list(range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + count))
 
 
 def split_host(text: str, default_port: int) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from contextlib import ExitStack
 from math import inf
@@ -23,6 +24,32 @@ _HANGUP = getattr(signal, "SIGHUP", None)  # where there are terminals
 
 # Seconds. No person sends a second one so fast.
 _ECHO_TIME = 0.1
+
+
+class Terminal:
+    """The terminal that controls this process, if there is one whose end it minds.
+
+    When a terminal is closed, its processes get SIGHUP, which somebody may as well send to have
+    something done. It must be made before SIGHUP is caught: under nohup it is ignored.
+    """
+
+    def __init__(self) -> None:
+        is_minded = _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN
+        self._was_there = is_minded and _has_terminal()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was closed."""
+        return self._was_there and not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        fd = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    os.close(fd)
+    return True
 
 
 class WithoutEchoes:
@@ -62,11 +89,12 @@ async def serve_until_signal(
     Args:
       server: What serves.
       started: Called as soon as connections are accepted.
-      reload: What SIGHUP does instead.
+      reload: What SIGHUP does instead, unless it tells that the terminal was closed.
 
     Returns:
       The exit status: 1 if the end has cut something off, else 0.
     """
+    terminal = Terminal()
     caught = [signal.SIGINT, signal.SIGTERM]
     # Under nohup it is ignored, and stays so.
     if _HANGUP is not None and (reload or signal.getsignal(_HANGUP) is signal.SIG_DFL):
@@ -77,7 +105,7 @@ async def serve_until_signal(
         async def obey() -> None:
             is_ending = False
             async for number in signals:
-                if number == _HANGUP and reload is not None:
+                if number == _HANGUP and reload is not None and not terminal.is_gone:
                     reload()
                 elif not is_ending:
                     if number == signal.SIGINT:  # of a person, who can send another one as easily

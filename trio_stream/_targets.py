@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from contextlib import suppress
 from importlib.machinery import PathFinder
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 CHECKOUT = Path(__file__).parent.parent
+
+_LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")  # as sysconfig calls them
 
 
 class UsageError(Exception):
@@ -47,7 +50,7 @@ def find_app(target: str) -> App:
         return app
     apps = [name for name, value in vars(module).items() if isinstance(value, App)]
     advice = f"name one of its apps: {', '.join(apps)}" if apps else "it needs an `app = App()`"
-    if _is_path(target) and example is None:
+    if _is_path(target) and example is None and not source.endswith(".py"):
         advice += f"; to share what has that name, say {f'./{target}'!r}"
     if not hasattr(module, attribute):
         raise UsageError(f"{source!r} has no attribute {attribute!r}; {advice}")
@@ -153,10 +156,18 @@ def _import_failed(source: str, exc: BaseException) -> UsageError:
     if isinstance(exc, SyntaxError):
         file, line, message = exc.filename, exc.lineno, exc.msg
     else:
-        frame = traceback.extract_tb(exc.__traceback__)[-1]
-        file, line, message = frame.filename, frame.lineno, " ".join(str(exc).split())
+        frames = traceback.extract_tb(exc.__traceback__)
+        frame = [frame for frame in frames if not _is_of_library(frame.filename)] or frames
+        file, line, message = frame[-1].filename, frame[-1].lineno, " ".join(str(exc).split())
     what = f"{type(exc).__name__}: {message}" if message else type(exc).__name__
     return UsageError(f"can't import {source!r}: {what}; see line {line} of {file}")
+
+
+def _is_of_library(file: str) -> bool:
+    """Whether the mistake that an exception tells of is hardly ever in this source file."""
+    libraries = sysconfig.get_paths()
+    directories = [Path(__file__).parent, *map(Path, {libraries[name] for name in _LIBRARIES})]
+    return file.startswith("<") or any(map(Path(file).is_relative_to, directories))
 
 
 def find_examples() -> dict[str, Path]:

@@ -16,7 +16,7 @@ import trio
 from trio_util import AsyncValue, run_and_cancelling, wait_any
 
 from ._config import Config
-from ._signals import WithoutEchoes
+from ._signals import Terminal, WithoutEchoes
 from ._worker import VARIABLE, describe_worker
 from ._worker_stats import open_directory
 
@@ -147,7 +147,7 @@ class Supervisor:
 
     SIGTERM and SIGINT are passed on, and waited for; a second one kills. SIGHUP replaces the
     workers one by one, each only when its successor serves. Another SIGHUP begins anew, so that
-    none waits for a successor that hangs.
+    none waits for a successor that hangs. One that tells that the terminal was closed is an end.
 
     A worker that dies is followed by another one, with back-off. If several have died and none has
     ever served, no more are tried.
@@ -185,6 +185,7 @@ class Supervisor:
         That is 1 if a worker has cut something off at the end, or if none has begun to serve in
         several tries; and 2 if none ever could.
         """
+        terminal = Terminal()
         with (
             open_directory() as self._meeting,
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as receiver,
@@ -197,7 +198,7 @@ class Supervisor:
                     if self._changes is not None:
                         self._keepers.start_soon(self._watch, self._changes)
                     async for number in signals:
-                        if number != signal.SIGHUP:
+                        if number != signal.SIGHUP or terminal.is_gone:
                             break
                         logger.info("SIGHUP: replacing %s", _count(len(self._slots)))
                         self._wishes.value += 1
