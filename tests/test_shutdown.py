@@ -345,6 +345,36 @@ async def test_an_error_while_it_serves_ends_the_server(autojump_clock: MockCloc
     assert raised.group_contains(LookupError, match="the database has gone")
 
 
+@pytest.mark.parametrize("error", [OSError, SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("when", ["as it begins", "as it ends"])
+def test_an_exception_in_a_lifespan_is_raised_by_run(error: type[BaseException], when: str) -> None:
+    app = App()
+
+    @app.lifespan
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        if when == "as it begins":
+            raise error("not today")
+        yield
+        raise error("not today")
+
+    with pytest.raises(error, match=r"^not today$"):
+        app.run(port=0, announce=Server.shutdown)
+
+
+def test_what_makes_no_context_manager_is_no_lifespan() -> None:
+    async def generator() -> AsyncIterator[None]:
+        yield
+
+    async def function() -> None:
+        pass
+
+    app = App()
+    for mistake in (generator, function):
+        with pytest.raises(TypeError, match=r"not <function .*: @asynccontextmanager makes one of"):
+            app.lifespan(mistake)  # type: ignore[type-var]
+
+
 @pytest.mark.parametrize(("seconds", "ended_at"), [(0, 25), (20, 25), (24, 27), (inf, 28)])
 async def test_the_end_of_a_lifespan_has_a_limit(
     autojump_clock: MockClock,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -298,7 +299,15 @@ class App:
 
         Args:
           open_lifespan: Makes the context manager; called each time that the app is served.
+
+        Raises:
+          TypeError: It is an async generator or a coroutine function.
         """
+        if isasyncgenfunction(open_lifespan) or iscoroutinefunction(open_lifespan):
+            raise TypeError(
+                f"lifespan() needs what makes an async context manager, not {open_lifespan!r}: "
+                "@asynccontextmanager makes one of a generator"
+            )
         self._lifespans.append(open_lifespan)
         return open_lifespan
 

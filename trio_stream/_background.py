@@ -37,11 +37,12 @@ async def open_background() -> AsyncIterator[StartSoon]:
         shields.add(shield)
         nursery.start_soon(run, shield, async_fn)
 
-    error: Exception | None = None
+    error: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:
             yield start_soon
-        except Exception as exc:  # noqa: BLE001 (it is raised below, outside of the nursery)
+        # It is raised below, outside of the nursery.
+        except (Exception, SystemExit, KeyboardInterrupt) as exc:  # noqa: BLE001
             error = exc
         finally:
             for shield in shields:
