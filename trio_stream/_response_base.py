@@ -29,6 +29,9 @@ _UNCORKED_SIZE = 256 * 1024
 # has been quick and becomes slow keeps the others waiting for so many chunks, once.
 _CHUNKS_UNLOOKED = 64
 
+# Trio forgets this mark of a task when others run.
+_SAME_TURN = object()
+
 
 class ResponseBase:
     """The state of a response.
@@ -80,8 +83,8 @@ class ResponseBase:
         self._plain_until: float = 0
         # The offset at which `send_chunk` looks whether its turn is over.
         self._look_at = self._look_after = 1
-        self._turn_end = self._turn_size
-        self._turn_began_at: float | None = None
+        self._turn_end = 0
+        self._turn_began_at = 0.0
         self._turn: Turn | None = None
         self._begin_uncorked()
         self._wakeup: trio.Event | None = None
@@ -119,6 +122,7 @@ class ResponseBase:
         return max(self._send_budget // min(self._sharing, 8), 1)
 
     def _begin_turn(self) -> None:
+        trio.lowlevel.current_task().custom_sleep_data = _SAME_TURN
         offset = self._outgoing.offset
         self._turn_began_at = trio.current_time()
         self._turn_end = offset + self._turn_size
@@ -126,14 +130,14 @@ class ResponseBase:
 
     def _turn_goes_on(self, size: int) -> bool:
         """Whether a chunk of `size` bytes may leave before others have their turn."""
-        offset = self._outgoing.offset
-        now = trio.current_time()
-        if self._turn_began_at is None:
-            self._turn_began_at = now
-        elif now - self._turn_began_at > LONGEST_TURN / min(self._sharing, 8):
+        if trio.lowlevel.current_task().custom_sleep_data is not _SAME_TURN:
+            self._begin_turn()  # the handler has waited for something else
+            return True
+        if trio.current_time() - self._turn_began_at > LONGEST_TURN / min(self._sharing, 8):
             # The handler takes its time for each chunk, and next time this is noticed earlier.
             self._look_after = 1
             return False
+        offset = self._outgoing.offset
         if offset >= self._turn_end:
             longest = QUIET_BUDGETS * self._send_budget // self._sharing
             if longest <= self._turn_size:

@@ -49,6 +49,8 @@ class SendingResponse(ResponseBase):
         self._check_nobody_sends()
         self._sending = True
         self._plain_until = 0
+        if not self._head_started:
+            self._begin_turn()
         try:
             is_turn_over = start >= self._look_at and (
                 is_plain or not self._turn_goes_on(len(view))
