@@ -37,8 +37,8 @@ class Share(App):
     """Serves a folder and all below it, or one file, and shows what it sends.
 
     A folder is a page of what is in it, and with `?zip` an archive. A file is itself, with
-    `?download` to be saved, and with `?play` a page with a player. What is hidden in a folder, or
-    reached by a symlink that leads out of it, is not served.
+    `?download` to be saved, and with `?play` a page with a player. Names that begin with a dot, and
+    symlinks that lead out of the folder, are not served.
 
     Args:
       path: The file or folder.
