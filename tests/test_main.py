@@ -309,7 +309,8 @@ async def test_the_end_of_its_terminal_is_a_shutdown(tmp_path: Path, options: st
     async with run_in_terminal("-c", CONTROLLED.format(args=args)) as program:
         await program.read_until(r"Serving on https?://")
         await program.close_terminal()
-        assert await program.process.wait() == 0
+        # 120 is the interpreter's: it could not flush what was logged last.
+        assert await program.process.wait() in (0, 120)
 
 
 async def test_a_hang_up_that_is_ignored_is_none(tmp_path: Path) -> None:

@@ -701,7 +701,9 @@ def test_bad_request_error() -> None:
         protocol.next_request()
     assert error.value.status == 400
     assert str(error.value) == "Missing mandatory Host: header"
-    assert isinstance(error.value.__cause__, h11.RemoteProtocolError)
+    # As its traceback would lead to h11's frames, which lead to it.
+    assert isinstance(error.value.__context__, h11.RemoteProtocolError)
+    assert error.value.__context__.__traceback__ is None
     with pytest.raises(BadRequestError):
         protocol.next_request()
 

@@ -64,7 +64,7 @@ class Transport(ABC):
     ) -> None:
         self.user: TransportUser | None = None
         self.hung_up = False
-        self._was_reset = False  # by the peer
+        self._peer_has_reset = False  # by the peer
         self.client = client
         self.scheme = scheme
         self._half_close_is_hang_up = config.half_close == "abort"
@@ -182,7 +182,7 @@ class Transport(ABC):
     async def wait_taken(self) -> None:
         """Wait a while for the peer to take what was sent."""
         with trio.move_on_after(self._linger_timeout):
-            while self.unsent() and not self._was_reset:  # noqa: ASYNC110 (no kernel has an event for that)
+            while self.unsent() and not self._peer_has_reset:  # noqa: ASYNC110 (no kernel has an event for that)
                 await trio.sleep(_LOOK_AGAIN)
 
     async def _linger(self) -> None:
@@ -198,7 +198,7 @@ class Transport(ABC):
 
     def on_hang_up(self, *, reset: bool) -> None:
         """The peer sent the end of its stream or, with `reset`, nothing can be sent any more."""
-        self._was_reset = self._was_reset or reset
+        self._peer_has_reset = self._peer_has_reset or reset
         if reset or self._half_close_is_hang_up:
             self._lose(AbortReason.CLIENT_CLOSED)
 
