@@ -115,8 +115,9 @@ class _ProtocolRun:
         protocol.start_response(ResponseHead(), 5, close=False)
         protocol.finish_response()
         try:
-            while protocol.discard_request_body():
-                self._receive()
+            while (discarded := protocol.discard_request_body()) is not None:
+                if not discarded:
+                    self._receive()
             goes_on = protocol.start_next_cycle()
         except BadRequestError:
             goes_on = False
