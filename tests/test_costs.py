@@ -318,11 +318,14 @@ async def test_a_request_leaves_nothing_behind(path: str, epoll: bool) -> None:
     assert blocks[299] - blocks[199] < 50
 
 
-@pytest.mark.usefixtures("no_gc")
-@pytest.mark.skipif(
+where_nurseries_leave_no_cycle = pytest.mark.skipif(
     sys.version_info >= (3, 12),
     reason="an async context manager around a nursery, without anything of ours, leaves a cycle",
 )
+
+
+@pytest.mark.usefixtures("no_gc")
+@where_nurseries_leave_no_cycle
 @pytest.mark.parametrize("rate", [0, 1000])
 async def test_a_connection_leaves_nothing_behind(kind: Kind, rate: float) -> None:
     """For the garbage collector: it knows nothing of what OpenSSL keeps for each."""
@@ -347,7 +350,7 @@ async def test_a_connection_leaves_nothing_behind(kind: Kind, rate: float) -> No
 
 
 @pytest.mark.usefixtures("no_gc")
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="as above")
+@where_nurseries_leave_no_cycle
 @pytest.mark.parametrize(
     "data",
     [

@@ -64,7 +64,7 @@ class Transport(ABC):
     ) -> None:
         self.user: TransportUser | None = None
         self.hung_up = False
-        self._peer_has_reset = False  # by the peer
+        self._peer_has_reset = False
         self.client = client
         self.scheme = scheme
         self._half_close_is_hang_up = config.half_close == "abort"
