@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
@@ -83,8 +84,8 @@ class ResponseBase:
         self._plain_until: float = 0
         # The offset at which `send_chunk` looks whether its turn is over.
         self._look_at = self._look_after = 1
-        self._turn_end = 0
-        self._turn_began_at = 0.0
+        self._turn_size = self._turn_end = 0
+        self._turn_deadline = inf
         self._turn: Turn | None = None
         self._begin_uncorked()
         self._wakeup: trio.Event | None = None
@@ -111,21 +112,14 @@ class ResponseBase:
 
     # Waiting, and the turns of others...
 
-    @property
-    def _sharing(self) -> int:
-        """How many responses there are that may send, with this one."""
-        return max(self._stats.active_responses, 1)  # also for one that is long over
-
-    @property
-    def _turn_size(self) -> int:
-        """How many bytes are sent before other tasks run."""
-        return max(self._send_budget // min(self._sharing, 8), 1)
-
     def _begin_turn(self) -> None:
         trio.lowlevel.current_task().custom_sleep_data = _SAME_TURN
         offset = self._outgoing.offset
-        self._turn_began_at = trio.current_time()
+        # One that is long over may be alone.
+        sharing = min(max(self._stats.active_responses, 1), 8)
+        self._turn_size = max(self._send_budget // sharing, 1)
         self._turn_end = offset + self._turn_size
+        self._turn_deadline = trio.current_time() + LONGEST_TURN / sharing
         self._look_at = min(offset + self._look_after, self._turn_end)
 
     def _turn_goes_on(self, size: int) -> bool:
@@ -133,13 +127,13 @@ class ResponseBase:
         if trio.lowlevel.current_task().custom_sleep_data is not _SAME_TURN:
             self._begin_turn()  # the handler has waited for something else
             return True
-        if trio.current_time() - self._turn_began_at > LONGEST_TURN / min(self._sharing, 8):
+        if trio.current_time() > self._turn_deadline:
             # The handler takes its time for each chunk, and next time this is noticed earlier.
             self._look_after = 1
             return False
         offset = self._outgoing.offset
         if offset >= self._turn_end:
-            longest = QUIET_BUDGETS * self._send_budget // self._sharing
+            longest = QUIET_BUDGETS * self._send_budget // max(self._stats.active_responses, 1)
             if longest <= self._turn_size:
                 return False
             if self._turn is None:
