@@ -173,8 +173,8 @@ def test_package_is_typed() -> None:
 
 def drawn_layers() -> list[list[str]]:
     """The modules in the comment of `__init__.py`, from the top to the bottom."""
-    (drawing,) = re.findall(r"# The layers.*:\n#\n((?:#     .*\n)+)", SOURCES["__init__"])
-    layers = [re.findall(r"\b_\w+|\btesting\b", line) for line in drawing.splitlines()]
+    drawing = re.findall(r"^#     (.*)$", SOURCES["__init__"], re.MULTILINE)
+    layers = [re.findall(r"\b_\w+|\btesting\b", line) for line in drawing]
     assert all(layers)
     return layers
 

@@ -113,7 +113,7 @@ async def test_content_type_is_that_of_the_format() -> None:
 
 
 def test_metrics_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_stream._app.HAVE_PROMETHEUS", False)
+    monkeypatch.setattr("trio_stream._routes.HAVE_PROMETHEUS", False)
     with pytest.raises(RuntimeError, match=r"pip install 'trio-stream\[metrics\]'"):
         App().metrics()
 

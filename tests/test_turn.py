@@ -12,7 +12,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from tests.clients import until
 from tests.harness import connect, get, start_server
-from trio_stream import App, Config, _response_base
+from trio_stream import App, Config, _turn
 from trio_stream._socket_transport import SocketTransport
 from trio_stream._transport import Transport
 from trio_stream._turn import Turn
@@ -29,7 +29,7 @@ TIMEOUT = 20  # a guard against hanging, no expectation
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns do not end because this machine is busy with something else."""
-    monkeypatch.setattr(_response_base, "LONGEST_TURN", math.inf)
+    monkeypatch.setattr(_turn, "LONGEST_TURN", math.inf)
 
 
 class Arrivals:

@@ -1,58 +1,56 @@
 """A structured-concurrency HTTP/1.1 server for Trio that streams."""
 
-# The layers, each importing only from those below it:
+# Seven groups of modules; each imports only from those below it, in its group as well:
 #
-#     __main__ (the command line), testing
-#     _command_line               its options
-#     _targets      _announce    what it serves, and where
-#     _workers                    several processes that serve, and who keeps them running
-#     _log_writer   logs on stdout and stderr
-#     _share        the app that serves a file or a folder to people
-#     _progress     _zip        what is sent to whom; a folder as an archive
-#     _live         transfers as lines in a terminal
-#     _transfer     what is told of a response that sends a file
-#     _app          routes, serve, run
-#     _signals      what signals do to a server
-#     _listeners    where it listens
-#     _server       what connections share, shutdown
-#     _metrics      what it counts, and whether it is well
-#     _proxied      connections that begin with the PROXY protocol
-#     _connection   one transport and one protocol: the cycle of requests and responses
-#     _access_log   what is told of each response
-#     _static       a folder as a part of an app
-#     _listing      _file_page    a folder and a file as pages
-#     _routing      path patterns -> handler
+#   The command line (`python -m trio_stream`), and sharing a file or a folder
+#     __main__
+#     _command_line                         options
+#     _targets                              TARGET: an app, an example, a path
+#     _share                                the app that serves a path
+#     _progress                             transfers, shown while they last
+#     _live         _workers   _log_writer  in a terminal; the supervisor; logs by threads
+#     _announce     _demo      _transfer    _zip   _worker   _reload   _line_writer
+#
+#   The server
+#     testing                               an app in memory
+#     _app                                  serve, run
+#     _signals      _routes                 what signals do; what an app answers
+#     _server       _metrics                shared state, shutdown; counters, probes
+#     _connection   _worker_stats           one client: request, handler, response, and again
+#     _accept       _access_log             _listeners   _proxied
+#
+#   Folders, as URLs and as pages
+#     _listing      _file_page
+#     _static       _page
+#     _tree         _wording
+#
+#   Requests and responses, as handlers see them
+#     _routing
 #     _request      _response
-#     _response_served            what the connection does with a response
-#     _response_sending           how it is sent, step by step
-#     _forms        _body_stream  _events  _file_response    further ways to read, to send
-#     _file_answer  what a client gets of a file
-#     _response_base              what it is at any moment, and how it ends
-#     _message      _outgoing     a body read whole; the bytes of a response
-#     _content_type               what a body is
-#     _request_body
-#     _turn         how long a response sends before others run
-#     _stream_transport           partial sends over any stream, by tasks
-#     _tls          _socket_transport           TLS over a transport; sends by system calls
-#     _protocol     _transport    h11, without I/O; partial sends, without HTTP
-#     _request_rules              what a request must not say
-#     _request_head               the head of a request, as h11 reads it
-#     _framing      _target       where a body ends; what a request is for
-#     _guard        the raw bytes of heads, checked
-#     _head         the head of a response, checked
-#     _page         the look of pages that show files
-#     _certificates               what TLS shows of the server
-#     _tree         a folder, and what may be seen of it
-#     _file         a regular file, and what can be read of it without waiting
-#     _conditions   _ranges       _media    _wording    versions, parts, types, names of files
-#     _forwarded    _proxy_protocol             who the client is, as proxies tell
-#     _addresses                  addresses, and whom to trust
-#     _stalls       _readiness    who takes nothing; who is writable, who hung up
-#     _flusher      what is held back to go together
-#     _worker       _worker_stats               one of several processes, and what it tells them
-#     _line_writer  _accept       lines that a thread writes; connections accepted
-#     _reload       changes of the code
-#     _config       _stats        _background    _bad_request   _stdout
+#     _forms        _file_response          further ways to read, to send
+#     _body_stream  _events    _file_answer
+#     _response_basic                       the head and the body, as a handler writes them
+#     _response_sending                     how they are sent, step by step
+#     _response_base                        what a response is, and how it ends
+#     _message      _outgoing  _request_body   _paced_part
+#     _turn         _flusher                when others run
+#
+#   Transports: non-blocking partial sends
+#     _stream_transport                     over any stream, by two tasks
+#     _socket_transport        _tls         by system calls; over another transport
+#     _transport                            what they have in common
+#     _stalls       _readiness              timeouts; who is writable, who hung up
+#     _background   _certificates
+#
+#   HTTP without I/O
+#     _protocol                             one connection
+#     _request_rules                        what a head must not say
+#     _request_head            _framing     heads, by h11; where bodies end
+#     _guard        _target    _content_type   _forwarded   _proxy_protocol
+#     _head         _conditions   _ranges   _media   _addresses   _bad_request
+#
+#   Used by all
+#     _config       _stats     _file        _stdout
 
 from ._app import App as App
 from ._bad_request import BadRequestError as BadRequestError

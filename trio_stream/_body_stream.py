@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -15,25 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-
-class ChunkSender(Protocol):
-    """What a stream needs of a response."""
-
-    @property
-    def aborted(self) -> bool: ...
-
-    @property
-    def _drops_body(self) -> bool: ...
-
-    async def send_chunk(self, data: Buffer, total_size: int | None) -> tuple[bool, bool]: ...
-
-    async def drain(self) -> None: ...
-
-    async def _wait_writable(self) -> None: ...
-
-    def _end_stream(self, total_size: int | None) -> None: ...
-
-    def _cut_stream(self) -> None: ...
+    from ._response_basic import BasicResponse
 
 
 class BodyStream(trio.abc.SendStream):
@@ -43,7 +25,7 @@ class BodyStream(trio.abc.SendStream):
     and `ValueError` and `RuntimeError` as `Response.send_chunk`.
     """
 
-    def __init__(self, response: ChunkSender, total_size: int | None) -> None:
+    def __init__(self, response: BasicResponse, total_size: int | None) -> None:
         self._response = response
         self._total_size = total_size
         self._closed = False

@@ -292,8 +292,7 @@ class Connection:
             self._cancel_scope,
             self._stats,
             self._flusher,
-            send_budget=self._config.send_budget,
-            max_queued_bytes=self._config.max_queued_bytes,
+            self._config,
             cancel_on_abort=cancel_on_abort,
             close=close or self._closing,
         )

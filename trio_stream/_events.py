@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,35 +12,16 @@ from ._background import open_background
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from contextlib import AbstractContextManager
+
+    from ._response_basic import BasicResponse
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-
-
-class EventSender(Protocol):
-    """What events need of a response."""
-
-    def _write_default_header(self, name: str, value: str) -> None: ...
-
-    def get_write_offset(self) -> int: ...
-
-    async def send_chunk(self, data: bytes) -> object: ...
-
-    async def drain(self) -> None: ...
-
-    def _start_stream(self, method: str) -> bool: ...
-
-    def _send_aside(self, data: bytes, *, if_flushed: bool = False) -> None: ...
-
-    def _end_stream(self, total_size: int | None) -> None: ...
-
-    def _cancelled_by_abort(self) -> AbstractContextManager[trio.CancelScope]: ...
 
 
 class EventStream:
     """Sends events to one client. `Response.events` makes it."""
 
-    def __init__(self, response: EventSender) -> None:
+    def __init__(self, response: BasicResponse) -> None:
         self._response = response
         self._last_sent = trio.current_time()
         self._sending = False
@@ -117,7 +98,9 @@ class EventStream:
 
 
 @asynccontextmanager
-async def open_event_stream(response: EventSender, keep_alive: float) -> AsyncIterator[EventStream]:
+async def open_event_stream(
+    response: BasicResponse, keep_alive: float
+) -> AsyncIterator[EventStream]:
     """As `Response.events`."""
     if not keep_alive > 0:
         raise ValueError(f"keep_alive must be more than 0 seconds, not {keep_alive!r}")

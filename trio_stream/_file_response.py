@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,47 +12,20 @@ from ._background import open_background
 from ._file import FilePart, FileTooShortError
 from ._file_answer import answer_file
 from ._outgoing import SENT, SendResult
+from ._paced_part import PacedPart
 from ._stats import AbortReason
-from ._turn import QUIET_BUDGETS, Turn
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from ._file import OpenVariant
     from ._file_answer import FileAnswer, FileOptions
     from ._head import ResponseHead
-    from ._request_head import RequestHead
-    from ._transport import Transport
-
-# How much is read from the disk at once.
-_WARM_SIZE = 1024 * 1024
+    from ._response_basic import BasicResponse
 
 _READ_SIZE = 128 * 1024
 
 
-class FileSender(Protocol):
-    """What a file needs of a response."""
-
-    _head: ResponseHead
-    _send_budget: int
-    _transport: Transport
-
-    @property
-    def _request_head(self) -> RequestHead | None: ...
-
-    def _replace_head(self, head: ResponseHead) -> None: ...
-
-    def get_write_offset(self) -> int: ...
-
-    async def send_chunk(self, data: Buffer, total_size: int) -> SendResult: ...
-
-    async def _send_all(self, view: PacedPart, total_size: int, start: int) -> SendResult: ...
-
-    def _abort(self, reason: AbortReason) -> None: ...
-
-
 async def send_file(
-    response: FileSender, open_variant: OpenVariant, options: FileOptions
+    response: BasicResponse, open_variant: OpenVariant, options: FileOptions
 ) -> SendResult:
     """As `Response.send_file`."""
     if (content_type := response._head.get_header("Content-Type")) is not None:
@@ -90,49 +63,15 @@ def _answer_head(written: ResponseHead, answer: FileAnswer) -> ResponseHead:
     return head
 
 
-class PacedPart:
-    """A part of a file, piece by piece as it can be sent without waiting, with turns for others."""
-
-    def __init__(self, part: FilePart, transport: Transport, send_budget: int) -> None:
-        self._part = part
-        self._step = send_budget
-        self._turn = Turn(transport)
-        self._longest_turn = QUIET_BUDGETS * send_budget
-        self._look_at = self._step
-
-    def __len__(self) -> int:
-        return len(self._part)
-
-    async def next(self, sent: int) -> FilePart:
-        """The piece after the first `sent` bytes, which must be sent before the next `await`.
-
-        Waits for the disk if it has to; otherwise it is a checkpoint only when a turn is over.
-
-        Raises:
-          io.UnsupportedOperation: As `FilePart.cached_size`.
-        """
-        if sent >= self._look_at:
-            self._look_at = sent + self._step
-            if self._turn.is_over(sent, self._longest_turn):
-                await trio.lowlevel.checkpoint()
-        # The cache may be needed for something else as soon as others run.
-        part = self._part.after(sent).first(self._look_at - sent)
-        if size := part.cached_size():
-            return part if size == len(part) else part.first(size)
-        part = part.first(_WARM_SIZE)
-        await trio.to_thread.run_sync(part.warm)
-        return part
-
-
-async def _send_piece(response: FileSender, piece: bytes | FilePart, length: int) -> SendResult:
+async def _send_piece(response: BasicResponse, piece: bytes | FilePart, length: int) -> SendResult:
     if isinstance(piece, FilePart):
         return await _send_part(response, piece, length)
     return await response.send_chunk(piece, length)
 
 
-async def _send_part(response: FileSender, part: FilePart, length: int) -> SendResult:
+async def _send_part(response: BasicResponse, part: FilePart, length: int) -> SendResult:
     start = response.get_write_offset()
-    paced = PacedPart(part, response._transport, response._send_budget)
+    paced = PacedPart(part, response._transport, response._config.send_budget)
     try:
         with response._transport.sending_files():
             return await response._send_all(paced, length, start)
@@ -141,7 +80,7 @@ async def _send_part(response: FileSender, part: FilePart, length: int) -> SendR
     return await _send_read(response, part.after(sent), length)
 
 
-async def _send_read(response: FileSender, part: FilePart, length: int) -> SendResult:
+async def _send_read(response: BasicResponse, part: FilePart, length: int) -> SendResult:
     """Read a part and send it: one piece is read while the one before is sent."""
     failures: list[OSError | FileTooShortError] = []
     pieces, received = trio.open_memory_channel[bytes](0)

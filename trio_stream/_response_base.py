@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import trio
+from trio.lowlevel import checkpoint
 
 from ._head import ResponseHead
 from ._outgoing import Outgoing
-from ._turn import LONGEST_TURN, QUIET_BUDGETS, Turn
+from ._turn import SendTurn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._config import Config
     from ._flusher import Flusher
     from ._protocol import Protocol
     from ._stats import AbortReason, Stats
@@ -25,13 +27,6 @@ logger = logging.getLogger("trio_stream")
 # Small chunks are not held back before so many bytes of them went without a pause: a lone one has
 # nothing to wait for, and of a slow client's chunks none is kept that need not be.
 _UNCORKED_SIZE = 256 * 1024
-
-# To look at the clock costs a tenth of a small chunk, so it is not done for each. A handler that
-# has been quick and becomes slow keeps the others waiting for so many chunks, once.
-_CHUNKS_UNLOOKED = 64
-
-# Trio forgets this mark of a task when others run.
-_SAME_TURN = object()
 
 
 class ResponseBase:
@@ -48,9 +43,8 @@ class ResponseBase:
         cancel_scope: trio.CancelScope,
         stats: Stats,
         flusher: Flusher,
+        config: Config,
         *,
-        send_budget: int,
-        max_queued_bytes: int,
         cancel_on_abort: bool,
         close: bool = False,
     ) -> None:
@@ -59,8 +53,7 @@ class ResponseBase:
         self._cancel_scope = cancel_scope
         self._stats = stats
         self._flusher = flusher
-        self._send_budget = send_budget
-        self._max_queued_bytes = max_queued_bytes
+        self._config = config
         self._cancel_on_abort = cancel_on_abort
         self._close = close
 
@@ -82,11 +75,7 @@ class ResponseBase:
         self._missed_writable = False
         # Up to this offset, nothing is left to check before sending a chunk.
         self._plain_until: float = 0
-        # The offset at which `send_chunk` looks whether its turn is over.
-        self._look_at = self._look_after = 1
-        self._turn_size = self._turn_end = 0
-        self._turn_deadline = inf
-        self._turn: Turn | None = None
+        self._turn = SendTurn(transport, stats, config.send_budget)
         self._begin_uncorked()
         self._wakeup: trio.Event | None = None
         self._writable_handler: Callable[..., object] | None = None
@@ -107,43 +96,44 @@ class ResponseBase:
         return self._abort_reason is not None
 
     @property
+    def abort_reason(self) -> AbortReason | None:
+        """Why the response ended before it was complete; `None` if it has not."""
+        return self._abort_reason
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope around the handler. With `cancel_on_abort`, an abort cancels it.
+
+        It is the connection's: when it is cancelled, from whatever side, the connection closes.
+        """
+        return self._cancel_scope
+
+    async def wait_aborted(self) -> AbortReason:
+        """Park until the response is aborted, and return why.
+
+        If the response completes, that never happens: run it in a nursery, and cancel it.
+        """
+        await checkpoint()
+        while self._abort_reason is None:
+            await self._park()
+        return self._abort_reason
+
+    def on_aborted(self, handler: Callable[[Self], object]) -> Self:
+        """Have `handler(res)` called once if the response ends before it is complete.
+
+        Handlers add up and are called in order; one that is registered again, while the request is
+        served, counts once. If the response has been aborted already, `handler` is called now. An
+        exception in it is logged. (uWebSockets: `onAborted`.)
+        """
+        check_handler("on_aborted", handler)
+        self._tell_aborted(handler)
+        return self
+
+    @property
     def _is_over(self) -> bool:
         return self._complete or self._abort_reason is not None
 
-    # Waiting, and the turns of others...
-
-    def _begin_turn(self) -> None:
-        trio.lowlevel.current_task().custom_sleep_data = _SAME_TURN
-        offset = self._outgoing.offset
-        # One that is long over may be alone.
-        sharing = min(max(self._stats.active_responses, 1), 8)
-        self._turn_size = max(self._send_budget // sharing, 1)
-        self._turn_end = offset + self._turn_size
-        self._turn_deadline = trio.current_time() + LONGEST_TURN / sharing
-        self._look_at = min(offset + self._look_after, self._turn_end)
-
-    def _turn_goes_on(self, size: int) -> bool:
-        """Whether a chunk of `size` bytes may leave before others have their turn."""
-        if trio.lowlevel.current_task().custom_sleep_data is not _SAME_TURN:
-            self._begin_turn()  # the handler has waited for something else
-            return True
-        if trio.current_time() > self._turn_deadline:
-            # The handler takes its time for each chunk, and next time this is noticed earlier.
-            self._look_after = 1
-            return False
-        offset = self._outgoing.offset
-        if offset >= self._turn_end:
-            longest = QUIET_BUDGETS * self._send_budget // max(self._stats.active_responses, 1)
-            if longest <= self._turn_size:
-                return False
-            if self._turn is None:
-                self._turn = Turn(self._transport)
-            if self._turn.is_over(offset, longest):
-                return False
-            self._turn_end = offset + self._turn_size
-        self._look_after = min(max(2 * self._look_after, size), _CHUNKS_UNLOOKED * size)
-        self._look_at = min(offset + self._look_after, self._turn_end)
-        return True
+    # Waiting...
 
     def _begin_uncorked(self) -> None:
         """Send chunks as they come, until so many went on that corking them will be worth it."""
@@ -244,3 +234,10 @@ class ResponseBase:
             raise ValueError(
                 f"total_size={total_size} came after the head was sent without a length"
             )
+
+
+def check_handler(method: str, handler: Callable[..., object]) -> None:
+    if not callable(handler):
+        raise TypeError(f"{method}() needs a callable, not {handler!r}")
+    if inspect.iscoroutinefunction(handler):
+        raise TypeError(f"{method}() needs a plain function: nobody would await {handler!r}")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Self, TypeGuard
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
-from ._file_response import PacedPart
 from ._outgoing import BLOCKED, CORKED_CHUNK_SIZE, DONE, GONE, SENT, SendResult
-from ._response_base import ResponseBase
+from ._paced_part import PacedPart
+from ._response_base import ResponseBase, check_handler
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ._file import FilePart
 
@@ -50,16 +50,16 @@ class SendingResponse(ResponseBase):
         self._sending = True
         self._plain_until = 0
         if not self._head_started:
-            self._begin_turn()
+            self._turn.begin(self._outgoing.offset)
         try:
-            is_turn_over = start >= self._look_at and (
-                is_plain or not self._turn_goes_on(len(view))
+            is_turn_over = start >= self._turn.look_at and (
+                is_plain or not self._turn.goes_on(start, len(view))
             )
             if is_turn_over or not view or self._abort_was_told or not self._has_body:
                 if self._outgoing.is_corked and not self._outgoing.blocked:
                     self._flush()
                 await cancel_shielded_checkpoint()
-                self._begin_turn()
+                self._turn.begin(self._outgoing.offset)
                 # Nothing of `view` was sent, and what was queued may have gone in the meantime.
                 start = self._outgoing.offset
             if self._abort_reason is None or self._abort_was_told:
@@ -229,7 +229,7 @@ class SendingResponse(ResponseBase):
         self._parked = True
         try:
             await self._park()
-            self._begin_turn()
+            self._turn.begin(self._outgoing.offset)
         except trio.Cancelled:
             self._close = True
             # Nobody has taken notice, if it became writable in the meantime.
@@ -264,6 +264,23 @@ class SendingResponse(ResponseBase):
         if self._outgoing.is_corked and not self._outgoing.blocked:
             self._begin_uncorked()
             self._flush()
+
+    def on_writable(self, handler: Callable[[Self, int], object]) -> Self:
+        """Have `handler(res, offset)` called when the transport takes bytes after a failed try.
+
+        There is one such handler; the last one registered counts. Only a failed try arms the next
+        call, so what `handler` returns (by custom whether its own try went through) is not looked
+        at. An exception in it aborts the response. (uWebSockets: `onWritable`.)
+        """
+        check_handler("on_writable", handler)
+        if self._is_over:
+            return self
+        self._writable_handler = handler
+        if self._missed_writable:
+            self._missed_writable = False
+            self._failed_try = self._outgoing.blocked = True
+            self._transport.notify_soon()
+        return self
 
     # What the transport tells...
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
+import trio
+
 if TYPE_CHECKING:
+    from ._stats import Stats
     from ._transport import Transport
 
 
@@ -18,6 +22,16 @@ QUIET_BUDGETS = 8
 # However little is sent in them, the turns of all end after so many seconds together. What is sent
 # without a pause takes less; a handler that works for each chunk may take any time.
 LONGEST_TURN = 0.01
+
+# Each of many has the turn of one of so many: less would not be worth a turn of the scheduler.
+_MOST_SHARING = 8
+
+# To look at the clock costs a tenth of a small chunk, so it is not done for each. A handler that
+# has been quick and becomes slow keeps the others waiting for so many chunks, once.
+_CHUNKS_UNLOOKED = 64
+
+# Trio forgets this mark of a task when others run.
+_SAME_TURN = object()
 
 
 class Turn:
@@ -36,10 +50,10 @@ class Turn:
         self._is_quiet = False
 
     def is_over(self, offset: int, longest: int) -> bool:
-        """Whether it is over at `offset`, where then the next one begins.
+        """Whether the turn ends at `offset`; then the next one begins there.
 
-        That is after `longest` bytes, or when something has come in, which is looked for at each
-        call.
+        It ends after `longest` bytes, or as soon as something has come in for the server, which
+        each call looks for.
         """
         before, self._arrivals = self._arrivals, self._transport.arrivals()
         was_quiet, self._is_quiet = self._is_quiet, before in (None, self._arrivals)
@@ -48,3 +62,56 @@ class Turn:
             return False
         self._began_at = offset
         return True
+
+
+class SendTurn(Turn):
+    """The turn of a response that is sent chunk by chunk, in equal shares with all others.
+
+    Args:
+      transport: As for a `Turn`.
+      stats: Those of the server, which tell how many responses there are.
+      send_budget: How many bytes all of them send before other tasks run.
+
+    Attributes:
+      look_at: The offset from which on a chunk may be sent only if the turn `goes_on`.
+    """
+
+    __slots__ = ("_deadline", "_end", "_look_after", "_send_budget", "_size", "_stats", "look_at")
+
+    def __init__(self, transport: Transport, stats: Stats, send_budget: int) -> None:
+        super().__init__(transport)
+        self._stats = stats
+        self._send_budget = send_budget
+        self._size = self._end = 0
+        self._deadline = inf
+        self.look_at = self._look_after = 1
+
+    def begin(self, offset: int) -> None:
+        """Begin a turn at `offset`: others have run, or there is nothing they could wait for."""
+        trio.lowlevel.current_task().custom_sleep_data = _SAME_TURN
+        sharing = min(self._sharing(), _MOST_SHARING)
+        self._size = max(self._send_budget // sharing, 1)
+        self._end = offset + self._size
+        self._deadline = trio.current_time() + LONGEST_TURN / sharing
+        self.look_at = min(offset + self._look_after, self._end)
+
+    def goes_on(self, offset: int, size: int) -> bool:
+        """Whether a chunk of `size` bytes may be sent at `offset` before others have their turn."""
+        if trio.lowlevel.current_task().custom_sleep_data is not _SAME_TURN:
+            self.begin(offset)  # the handler has waited for something else
+            return True
+        if trio.current_time() > self._deadline:
+            # The handler takes its time for each chunk, and next time this is noticed earlier.
+            self._look_after = 1
+            return False
+        if offset >= self._end:
+            longest = QUIET_BUDGETS * self._send_budget // self._sharing()
+            if longest <= self._size or self.is_over(offset, longest):
+                return False
+            self._end = offset + self._size
+        self._look_after = min(max(2 * self._look_after, size), _CHUNKS_UNLOOKED * size)
+        self.look_at = min(offset + self._look_after, self._end)
+        return True
+
+    def _sharing(self) -> int:
+        return max(self._stats.active_responses, 1)  # a response that is long over may be alone
