@@ -386,6 +386,27 @@ async def test_handler_may_answer_itself(autojump_clock: object) -> None:
     assert b"400: the body is no JSON: " in received
 
 
+@pytest.mark.parametrize(
+    ("status", "text"), [(418, b"I'm a Teapot\n"), (499, b"499\n"), (599, b"599\n")]
+)
+async def test_handler_may_refuse_with_any_status(
+    status: int, text: bytes, autojump_clock: object
+) -> None:
+    async def handler(res: Response, req: Request) -> None:
+        raise BadRequestError("for the log", status)
+
+    async with open_client(app_with(handler)) as client:
+        response = await client.request("POST", "/")
+        assert (response.status_code, await response.read()) == (status, text)
+        assert (await client.request("POST", "/")).status_code == status  # on the same connection
+
+
+@pytest.mark.parametrize("status", [-1, 200, 399, 600])
+def test_refusal_has_the_status_of_an_error(status: int) -> None:
+    with pytest.raises(ValueError, match=f"from 400 to 599, not {status}$"):
+        BadRequestError("no", status)
+
+
 async def test_refusal_in_a_nursery_is_one(autojump_clock: object) -> None:
     async def handler(res: Response, req: Request) -> None:
         async with trio.open_nursery() as outer, trio.open_nursery() as nursery:

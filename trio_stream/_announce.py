@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 try:
     import segno
 except ImportError:
-    segno = None  # type: ignore[assignment]
+    HAVE_QR = False
+else:
+    HAVE_QR = True
 
 from ._addresses import is_local
 from ._listeners import describe_address
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from ._server import Server
 
 logger = logging.getLogger("trio_stream")
-
-HAVE_QR = segno is not None
 
 # For documentation only, so it is nobody's: RFC 5737 and RFC 3849. Its way leads to the network.
 _SOMEBODY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}

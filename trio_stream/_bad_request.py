@@ -1,13 +1,23 @@
-"""What a client is told whose request is none."""
+"""The error for what a client got wrong."""
 
 
 class BadRequestError(Exception):
-    """What the client sent is no HTTP/1.1 request: it gets an answer, and the connection closes.
+    """What a client sent can't be served as it is.
 
-    Attributes:
+    Raised by the methods that read requests. A handler may catch it, or raise its own: if it lets
+    one pass and has sent nothing, the client gets `status`; otherwise the response is cut. The
+    connection closes where nobody could tell where the next request begins.
+
+    Args:
+      message: For the log; the client does not see it.
       status: The status code of the answer, from 400 to 599.
+
+    Raises:
+      ValueError: `status` is no such code.
     """
 
     def __init__(self, message: str, status: int) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"the status of a bad request is from 400 to 599, not {status!r}")
         super().__init__(message)
         self.status = status

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._conditions import Validators
 from ._file import FilePart, FileTooShortError, OpenFile, OpenVariant
+from ._head import status_text
 from ._media import CODINGS, acceptable_codings, content_disposition, content_type
 from ._message import decode_fields
 from ._ranges import content_range, find_ranges, multipart
@@ -89,7 +89,8 @@ def answer_file(
             answer = _select(file, coding, fields, wanted, has_ranges=method == b"GET")
         else:
             answer = FileAnswer(file, status, fields, file.size, [FilePart(file, 0, file.size)])
-        return answer._replace(pieces=[] if method == b"HEAD" else _begun(answer.pieces))
+        pieces = [] if method == b"HEAD" else _with_first_piece_read(answer.pieces)
+        return answer._replace(pieces=pieces)
     except BaseException:
         file.close()
         raise
@@ -171,12 +172,12 @@ def _part_of(file: OpenFile, part: range) -> FilePart:
 
 
 def _refuse(file: OpenFile, status: int, fields: dict[str, str]) -> FileAnswer:
-    text = f"{HTTPStatus(status).phrase}\n".encode("ascii")
+    text = status_text(status).encode("ascii")
     fields["Content-Type"] = "text/plain; charset=utf-8"
     return FileAnswer(file, status, fields, len(text), [text])
 
 
-def _begun(pieces: list[bytes | FilePart]) -> list[bytes | FilePart]:
+def _with_first_piece_read(pieces: list[bytes | FilePart]) -> list[bytes | FilePart]:
     """The same pieces with a first one that has been read, if there is anything to read."""
     pieces = [piece for piece in pieces if piece]
     if pieces and isinstance(part := pieces[0], FilePart):

@@ -92,6 +92,11 @@ class ResponseHead:
         self.fields.append((name.encode("ascii"), _raw_value(name, value)))
 
 
+def status_text(status: int) -> str:
+    """The body of an answer that only says what `status` says."""
+    return f"{_PHRASES.get(status) or status}\n"
+
+
 def trailer_fields(trailers: Mapping[str, str | bytes | int]) -> list[tuple[bytes, bytes]]:
     """Names and values of the fields that follow a body.
 

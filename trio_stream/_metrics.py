@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ._routing import answer_status
+from ._routing import Handler, answer_status
 from ._stats import AbortReason
 from ._worker_stats import all_workers
 
@@ -18,7 +18,7 @@ else:
     HAVE_PROMETHEUS = True
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.core import Metric
 
@@ -117,7 +117,7 @@ def tell_live(res: Response, _: Request) -> None:
     _answer(res, is_well=True)
 
 
-def make_tell_ready(check: Callable[[], Awaitable[Any] | Any] | None) -> Callable[..., Any]:
+def make_tell_ready(check: Callable[[], object] | None) -> Handler:
     """A handler that answers 200, or 503 when a shutdown has begun or `check` is not content."""
 
     async def tell_ready(res: Response, _: Request) -> None:

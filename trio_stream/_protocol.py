@@ -34,7 +34,12 @@ _BODY_READ_SIZE = 256 * 1024
 
 
 class Protocol:
-    """The server's side of one HTTP/1.1 connection."""
+    """The server's side of one HTTP/1.1 connection.
+
+    Attributes:
+      request: The head of the request that is being answered; `None` if there was none to read.
+      client_has_closed: The client ended its stream between two requests.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -43,12 +48,12 @@ class Protocol:
         self._last_fields = b""
         self._received = b""
         self._has_ended = False
-        self._client_has_closed = False
+        self.client_has_closed = False
         self._is_broken = False
         self._start_request(None)
 
     def _start_request(self, request: RequestHead | None) -> None:
-        self._request = request
+        self.request = request
         self._body: LengthDecoder | ChunkedDecoder | None = None
         self._body_has_begun = False
         self._body_is_wanted = False
@@ -75,21 +80,24 @@ class Protocol:
         Raises:
           BadRequestError: What was received is no request.
         """
-        self._expect_no_good()
-        head, self._received = self._guard.take_head(self._received)
-        if head:
-            self._read_head(head)
-        elif self._has_ended and self._received:
-            raise BadRequestError(f"the head ended after {len(self._received)} bytes", 400)
-        else:
-            self._client_has_closed = self._has_ended
-        self._is_broken = False
-        return self._request if head else None
+        self._check_intact()
+        try:
+            head, self._received = self._guard.take_head(self._received)
+            if head:
+                self._read_head(head)
+                return self.request
+            if self._has_ended and self._received:
+                raise BadRequestError(f"the head ended after {len(self._received)} bytes", 400)
+        except BaseException:
+            self._is_broken = True
+            raise
+        self.client_has_closed = self._has_ended
+        return None
 
     def _read_head(self, head: bytes) -> None:
         request = parse_head(head, self._known_fields, self._config)
         self._start_request(request)  # first: a refusal of HEAD has no body either
-        self._request, self._body, self._closes, self._awaits_continue = check_request(
+        self.request, self._body, self._closes, self._awaits_continue = check_request(
             request, self._config
         )
         self._body_has_begun = bool(self._received)
@@ -108,16 +116,6 @@ class Protocol:
     def head_has_begun(self) -> bool:
         """Whether a part of the next request's head has been received."""
         return bool(self._received)
-
-    @property
-    def request(self) -> RequestHead | None:
-        """The head of the request that is being answered; `None` if there was none to read."""
-        return self._request
-
-    @property
-    def client_has_closed(self) -> bool:
-        """Whether the client ended its stream between two requests."""
-        return self._client_has_closed
 
     # Receiving its body...
 
@@ -159,21 +157,19 @@ class Protocol:
     def _take_body(self) -> bytes | None:
         if self._body is None:
             return b""
-        self._expect_no_good()
-        data, self._received = self._body.decode(self._received)
-        if self._has_ended and not (data or self._body.is_over):
-            raise BadRequestError("the body ended early", 400)
-        self._is_broken = False
+        self._check_intact()
+        try:
+            data, self._received = self._body.decode(self._received)
+            if self._has_ended and not (data or self._body.is_over):
+                raise BadRequestError("the body ended early", 400)
+        except BaseException:
+            self._is_broken = True
+            raise
         return data if data or self._body.is_over else None
 
-    def _expect_no_good(self) -> None:
-        """Take the connection for broken, until the caller knows better.
-
-        After a refusal it stays so: nobody knows where the next request would begin.
-        """
-        if self._is_broken:
+    def _check_intact(self) -> None:
+        if self._is_broken:  # nobody knows where the next request would begin
             raise BadRequestError("this follows a bad request", 400)
-        self._is_broken = True
 
     # Sending the response...
 
@@ -222,7 +218,7 @@ class Protocol:
     @property
     def chunks_are_understood(self) -> bool:
         """Whether a body of unknown length is chunked; else it ends with the connection."""
-        return self._request is not None and self._request.http_version > b"1.0"
+        return self.request is not None and self.request.http_version > b"1.0"
 
     def finish_chunks(self, trailers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
         """The end of a body of unknown length, with trailers for a client that keeps them."""
@@ -239,7 +235,7 @@ class Protocol:
 
     def response_has_body(self, status: int) -> bool:
         """Whether a body follows the head (RFC 9112 section 6.3; RFC 9110 section 15.3.6)."""
-        head = self._request is not None and self._request.method == b"HEAD"
+        head = self.request is not None and self.request.method == b"HEAD"
         return not (head or status in (204, 205, 304) or self._opens_tunnel(status))
 
     @property
@@ -247,11 +243,11 @@ class Protocol:
         # RFC 9110 section 6.5.1: `TE: trailers`.
         return self.chunks_are_understood and any(
             name.lower() == b"te" and b"trailers" in list_items([value.lower()])
-            for name, value in (self._request.fields.items if self._request else ())
+            for name, value in (self.request.fields.items if self.request else ())
         )
 
     def _opens_tunnel(self, status: int) -> bool:
-        connect = self._request is not None and self._request.method == b"CONNECT"
+        connect = self.request is not None and self.request.method == b"CONNECT"
         return connect and 200 <= status < 300
 
     # And on to the next one...

@@ -11,14 +11,14 @@ import trio
 try:
     import watchfiles
 except ImportError:
-    watchfiles = None  # type: ignore[assignment]
+    HAVE_WATCHFILES = False
+else:
+    HAVE_WATCHFILES = True
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 logger = logging.getLogger("trio_stream")
-
-HAVE_WATCHFILES = watchfiles is not None
 
 # How long after it has failed the code is watched again, in seconds.
 _DELAY = 1.0

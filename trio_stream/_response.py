@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import aclosing, nullcontext
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import checkpoint
@@ -13,7 +12,7 @@ from ._events import EventStream, open_event_stream
 from ._file import HasFileno, StrPath, open_variants
 from ._file_answer import FileOptions
 from ._file_response import send_file
-from ._head import ResponseHead
+from ._head import ResponseHead, status_text
 from ._outgoing import GONE, SENT, SendResult
 from ._response_basic import BasicResponse
 from ._stats import AbortReason
@@ -182,7 +181,7 @@ class Response(BasicResponse):
         self._head = ResponseHead(status)
         self._head.write_header("Content-Type", "text/plain; charset=utf-8")
         self._total_size = None
-        self._end(f"{HTTPStatus(status).phrase}\n".encode("ascii"))
+        self._end(status_text(status).encode("ascii"))
 
     def _handler_returned(self, *, may_go_on: bool) -> bool:
         """Check that the handler did its work; `False` if it sent nothing.

@@ -12,7 +12,7 @@ from ._static import StaticFiles
 from ._tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from ._file import StrPath
 
@@ -222,7 +222,7 @@ class Routes:
         live: str = "/livez",
         ready: str = "/readyz",
         *,
-        check: Callable[[], Awaitable[object] | object] | None = None,
+        check: Callable[[], object] | None = None,
     ) -> None:
         """Serve probes for an orchestrator, with status 200 or 503.
 

@@ -6,17 +6,18 @@ The routes are a tree of path segments, so finding one costs the same however ma
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
+from ._head import status_text
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from ._request import Request
     from ._response import Response
 
-Handler: TypeAlias = "Callable[[Response, Request], Awaitable[Any] | Any]"
+Handler: TypeAlias = "Callable[[Response, Request], object]"
 
 ANY = "*"  # no method's name: RFC 9110 section 5.6.2 allows the character, nobody registers it
 
@@ -142,7 +143,7 @@ def _matches(
 def answer_status(res: Response, status: int) -> None:
     """Give a short plain-text answer that only says what `status` says."""
     res.write_status(status).write_header("Content-Type", "text/plain; charset=utf-8")
-    res.end(f"{HTTPStatus(status).phrase}\n")
+    res.end(status_text(status))
 
 
 def _refusal(status: int) -> Route:

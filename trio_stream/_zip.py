@@ -13,15 +13,15 @@ from ._file import FilePart, FileTooShortError
 try:
     import zipstream
 except ImportError:
-    zipstream = None
+    HAVE_ZIP = False
+else:
+    HAVE_ZIP = True
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 
     from ._file import OpenFile
     from ._tree import Tree
-
-HAVE_ZIP = zipstream is not None
 
 # What a worker thread does at a time: with less, changing threads would take longer than reading.
 _PIECE_SIZE = 256 * 1024
