@@ -57,28 +57,30 @@ async def download(
     Raises:
       httpx.HTTPError: It did not arrive with so many tries, or the server refuses.
     """
-    async with httpx.AsyncClient(trust_env=False) as client:
-        with path.open("wb") as file:
-            etag = ""
-            while True:
-                try:
-                    async with client.stream("GET", url, headers=rest_of(file.tell(), etag)) as got:
-                        if got.status_code == 416:  # there was no more to come
-                            break
-                        got.raise_for_status()
-                        if got.status_code != 206:  # all of it, from the start
-                            file.seek(0)
-                            file.truncate()
-                        etag = got.headers.get("ETag", "")
-                        async for data in got.aiter_raw():
-                            file.write(data)
-                    break
-                except httpx.HTTPError as exc:
-                    tries -= 1
-                    refused = isinstance(exc, httpx.HTTPStatusError) and got.status_code < 500
-                    if refused or not tries:
-                        raise
-                    log(f"{type(exc).__name__} after {file.tell():,} bytes")
+    async with (
+        httpx.AsyncClient(trust_env=False) as client,
+        await trio.open_file(path, "wb") as file,
+    ):
+        size, etag = 0, ""
+        while True:
+            try:
+                async with client.stream("GET", url, headers=rest_of(size, etag)) as got:
+                    if got.status_code == 416:  # there was no more to come
+                        break
+                    got.raise_for_status()
+                    if got.status_code != 206:  # all of it, from the start
+                        size = await file.seek(0)
+                        await file.truncate()
+                    etag = got.headers.get("ETag", "")
+                    async for data in got.aiter_raw():
+                        size += await file.write(data)
+                break
+            except httpx.HTTPError as exc:
+                tries -= 1
+                refused = isinstance(exc, httpx.HTTPStatusError) and got.status_code < 500
+                if refused or not tries:
+                    raise
+                log(f"{type(exc).__name__} after {size:,} bytes")
 
 
 def rest_of(offset: int, etag: str) -> dict[str, str]:

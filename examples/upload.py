@@ -52,16 +52,16 @@ async def save(part: Part) -> tuple[Path, int]:
     """Write a file, under a name that is ours: the client's may say anything."""
     path = FOLDER / f"{os.urandom(8).hex()}{suffix(part.filename or '')}"
     size = 0
-    try:
-        async with await trio.open_file(path, "xb") as file:
+    async with await trio.open_file(path, "xb") as file:
+        try:
             async for data in part.body:
                 await file.write(data)
                 if (size + len(data)) // STEP > size // STEP:
                     logger.info("%r: %d MB so far", part.filename, (size + len(data)) // 1_000_000)
                 size += len(data)
-    except BaseException:
-        path.unlink()  # without an await, which would be cancelled, too
-        raise
+        except BaseException:
+            path.unlink()  # without an await, which would be cancelled, too
+            raise
     logger.info("%r: %d bytes, as %s", part.filename, size, path)
     return path, size
 

@@ -216,6 +216,26 @@ async def test_handler_knows_its_client(proxy: str, tmp_path: Path) -> None:
     assert clients == ["127.0.0.1", "127.0.0.1"]
 
 
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_metrics_and_probes_are_not_for_everybody(proxy: str, tmp_path: Path) -> None:
+    app = App(config=config_for(proxy))
+    app.metrics()
+    app.health()
+    app.get("/", lambda res, _: res.end("Hello"))
+    async with behind(proxy, app, tmp_path) as deployed:
+        for host, status in (("127.0.0.1", 200), ("127.0.0.2", 403)):
+            for path in ("/metrics", "/livez", "/readyz"):
+                answer = await ask_from(host, deployed.port, path)
+                assert answer.startswith(b"HTTP/1.1 %d " % status), (host, path)
+            assert (await ask_from(host, deployed.port, "/")).startswith(b"HTTP/1.1 200 ")
+
+
+async def ask_from(host: str, port: int, path: str) -> bytes:
+    async with await trio.open_tcp_stream("127.0.0.1", port, local_address=host) as client:
+        await client.send_all(get(path, "Connection: close"))
+        return b"".join([data async for data in client])
+
+
 @needs("nginx")
 async def test_workers_behind_nginx(tmp_path: Path) -> None:
     unix = tmp_path / "http.sock"

@@ -7,7 +7,7 @@ import logging
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 import pytest
@@ -154,6 +154,9 @@ async def test_trailer_tells_how_the_process_ended() -> None:
 
 # upload...
 
+FORM = "Content-Type: multipart/form-data; boundary=b"
+BEGINNING_OF_FILE = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+
 
 @pytest.fixture
 def upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -188,15 +191,35 @@ async def test_broken_upload_leaves_nothing(upload: dict[str, Any], tmp_path: Pa
                 get(
                     "/upload",
                     "Content-Length: 100000000",
-                    "Content-Type: multipart/form-data; boundary=b",
+                    FORM,
                     method="POST",
                 )
-                + b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+                + BEGINNING_OF_FILE
                 + pattern(MIB)
             )
             await until(lambda: len(list(tmp_path.rglob("*"))) == 2)
         await until(lambda: server.stats.active_responses == 0)
         assert list((tmp_path / "uploads").iterdir()) == []
+
+
+async def test_upload_whose_client_goes_before_it_has_a_file(
+    upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_opening = trio.Event()
+
+    async def open_file(path: Path, mode: str) -> NoReturn:
+        is_opening.set()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(trio, "open_file", open_file)
+    async with open_client(upload["app"]) as client:
+        await client.send_all(
+            get("/upload", FORM, "Content-Length: 1000", method="POST") + BEGINNING_OF_FILE
+        )
+        await is_opening.wait()
+        client.vanish()
+    assert client.stats.aborts == {AbortReason.CLIENT_CLOSED: 1}
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 # relay...
