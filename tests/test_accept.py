@@ -256,10 +256,8 @@ async def test_connections_go_on_while_there_are_no_descriptors(
                 await waiting.socket.connect(("127.0.0.1", server.port))
                 while not caplog.records:
                     assert await ask(old) == HELLO
-                await trio.sleep(0.05)
                 assert await ask(old) == HELLO
                 assert server.stats.open_connections == 1
-                assert len(caplog.records) == 1
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
                 for descriptor in spare:

@@ -13,13 +13,13 @@ from trio.testing import check_one_way_stream, wait_all_tasks_blocked
 from tests.clients import Told
 from tests.harness import decode, get, open_peer, pattern, without_date
 from trio_stream import AbortReason, App, Request, Response
+from trio_stream._body_stream import BodyStream
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.harness import Kind
-    from trio_stream._body_stream import BodyStream
     from trio_stream.testing import Client
 
     Handler = Callable[[Response, Request], Awaitable[object] | object]
@@ -107,6 +107,7 @@ async def test_it_is_a_send_stream(
 
     async def handler(res: Response, _: Request) -> None:
         stream = res.body_stream()
+        assert isinstance(stream, BodyStream)
         streams.tell(stream)
         while not stream._closed:
             await trio.sleep(1)
@@ -277,7 +278,7 @@ async def test_end_mends_a_cut() -> None:
 
 
 async def test_closing_cuts_off_a_send_of_another_task() -> None:
-    async def send(stream: BodyStream) -> None:
+    async def send(stream: trio.abc.SendStream) -> None:
         with pytest.raises(trio.ClosedResourceError, match=r"^another task has closed the stream"):
             await stream.send_all(pattern(1000))
         told.tell("cut off")

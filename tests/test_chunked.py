@@ -172,7 +172,7 @@ async def test_what_a_shutdown_cuts_is_reset_too(kind: Kind) -> None:
         await peer.send_all(get("/", version="1.0"))
         while not received.endswith(b"ab"):
             received += await peer.receive_some()
-        peer.server.cut_off()
+        peer.server._cut_off()
         with pytest.raises(trio.BrokenResourceError):
             await peer.receive_until_eof()
 

@@ -24,8 +24,8 @@ from tests.harness import connect, get, open_peer, start_server
 from trio_stream import App, Config, Response
 from trio_stream._framing import ChunkedDecoder
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
-from trio_stream._stalls import StallWatch
 from trio_stream._stream_transport import open_transport
+from trio_stream._timeouts import TimeoutWatch
 from trio_stream._transport import Transport
 from trio_stream.testing import open_client
 
@@ -207,7 +207,7 @@ async def test_what_has_been_received_is_not_waited_for() -> None:
     async with stream, other, trio.open_nursery() as nursery:
         with ReadinessWatcher() as watcher:
             nursery.start_soon(watcher.run)
-            async with open_transport(stream, Config(), StallWatch(inf), watcher) as transport:
+            async with open_transport(stream, Config(), TimeoutWatch(inf), watcher) as transport:
                 await wait_all_tasks_blocked()
                 await other.send_all(bytes(4000))
                 with calls.counted():
@@ -227,7 +227,7 @@ async def test_a_full_read_may_have_been_the_last_one() -> None:
     async with stream, other, trio.open_nursery() as nursery:
         with ReadinessWatcher() as watcher:
             nursery.start_soon(watcher.run)
-            async with open_transport(stream, Config(), StallWatch(inf), watcher) as transport:
+            async with open_transport(stream, Config(), TimeoutWatch(inf), watcher) as transport:
                 await other.send_all(bytes(1000))
                 assert len(await transport.receive_some(1000)) == 1000
                 received: list[bytes] = []

@@ -25,7 +25,7 @@ def head_bytes(head: ResponseHead, *, size: int = 0) -> bytes:
     protocol = Protocol(Config())
     protocol.receive_data(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert protocol.next_request() is not None
-    return protocol.start_response(head, size, close=False)
+    return protocol.start_response(head, size, closes=False)
 
 
 def as_received(data: bytes) -> h11.Response:

@@ -113,13 +113,13 @@ async def test_head_that_comes_at_the_last_moment_is_served(autojump_clock: Mock
 async def test_head_that_comes_in_the_moment_of_its_timeout_is_answered_once(
     rest: bytes, answer: bytes, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_stall = Connection.on_stall
+    on_timeout = Connection.on_timeout
 
     def send_and_stall(self: Connection) -> None:
         client._transport.send_to_server(rest)
-        on_stall(self)
+        on_timeout(self)
 
-    monkeypatch.setattr(Connection, "on_stall", send_and_stall)
+    monkeypatch.setattr(Connection, "on_timeout", send_and_stall)
     async with open_client(hello_app()) as client:
         await client.send_all(get("/")[:-2])
         assert await receive_until_eof(client) == (answer, 20)
@@ -647,16 +647,16 @@ async def test_client_without_an_address_does_not_count(tmp_path: Path) -> None:
     with trio.fail_after(10), socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
-        async with server.running(), trio.open_nursery() as nursery:
+        async with server._running(), trio.open_nursery() as nursery:
             clients: list[trio.abc.Stream] = []
             for _ in range(2):
                 clients.append(await trio.open_unix_socket(tmp_path / "socket"))
                 sock, _ = listener.accept()
                 stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-                nursery.start_soon(server.serve_stream, stream)
+                nursery.start_soon(server._serve_stream, stream)
                 pair = memory_stream_pair()
                 clients.append(pair[0])
-                nursery.start_soon(server.serve_stream, pair[1])
+                nursery.start_soon(server._serve_stream, pair[1])
             for client in clients:
                 await client.send_all(get("/"))
                 assert without_date(bytes(await client.receive_some())) == HELLO

@@ -125,8 +125,8 @@ def default_paces(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     if not others:
         pytest.skip("there is one congestion control only")
     other = others.pop()
-    monkeypatch.setattr("trio_stream._listeners._PACES", default.encode())
-    monkeypatch.setattr("trio_stream._listeners._DOES_NOT", other.encode())
+    monkeypatch.setattr("trio_stream._listeners._BBR", default.encode())
+    monkeypatch.setattr("trio_stream._listeners._RENO", other.encode())
     return default, other
 
 
@@ -155,7 +155,7 @@ async def test_inherited_sockets_are_not_paced_either(default_paces: tuple[str, 
 async def test_a_system_without_a_choice_paces_on(
     default_paces: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_stream._listeners._DOES_NOT", b"nothing")
+    monkeypatch.setattr("trio_stream._listeners._RENO", b"nothing")
     async with serving(port=0) as server:
         (listener,) = server._listeners
         assert congestion_control(listener.socket) == default_paces[0]

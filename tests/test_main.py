@@ -475,6 +475,7 @@ async def test_https_and_certificates_that_are_loaded_again(pem: Path) -> None:
             await trio.sleep(0.01)
         Path(certfile).write_bytes(b"")
         program.process.send_signal(signal.SIGHUP)
+        await program.wait_logged("the certificates stay as they are")
         assert await shown_name() == "b.example"
         program.process.terminate()
         status, log = await program.wait()

@@ -207,7 +207,7 @@ def test_lent_data_is_not_copied_before_it_is_taken_over() -> None:
     assert out.send(data, is_lent=True) == 100_000  # one frame
     with pytest.raises(BufferError):
         data.clear()  # it is still exported
-    out.take_over()
+    out.copy_unsent()
     data.clear()
     go_on(out, wire, 1_000_000)
     assert wire.data == CHUNKED_HEAD + b"186a0\r\n" + pattern(100_000) + b"\r\n"

@@ -65,7 +65,7 @@ class Pair:
     ) -> tuple[h11.Response, bytes]:
         """Answer, and let the client read it to its end."""
         head = ResponseHead(status)
-        data = self.server.start_response(head, len(body), close=close)
+        data = self.server.start_response(head, len(body), closes=close)
         sent = body if self.server.response_has_body(status) else b""
         self.server.finish_response()
         self.client.receive_data(data + sent)
@@ -117,13 +117,13 @@ def converse(
                     return [*story, "waits for a head"], sent
                 protocol.receive_data(piece)
         except BadRequestError as exc:
-            sent += protocol.start_response(ResponseHead(exc.status), 0, close=True)
+            sent += protocol.start_response(ResponseHead(exc.status), 0, closes=True)
             protocol.finish_response()
             assert not protocol.start_next_cycle()
             return [*story, str(exc.status)], sent
         target = bytes(head.target)
         story.append(f"{head.method.decode()} {target.decode()}")
-        sent += protocol.start_response(ResponseHead(), len(target), close=False)
+        sent += protocol.start_response(ResponseHead(), len(target), closes=False)
         body = target if protocol.response_has_body(200) else b""
         protocol.finish_response()
         sent += body
@@ -217,7 +217,7 @@ def test_eof_is_not_the_end_of_what_came_before_it() -> None:
     closed = [protocol.client_has_closed]
     for _ in range(2):
         assert protocol.next_request() is not None
-        protocol.start_response(ResponseHead(), 0, close=False)
+        protocol.start_response(ResponseHead(), 0, closes=False)
         protocol.finish_response()
         assert protocol.discard_request_body() is None
         assert protocol.start_next_cycle()
@@ -275,7 +275,7 @@ def test_response(
     pair.request(method, "h:80" if method == "CONNECT" else "/")
     assert pair.server.response_has_body(status) is has_body
     head = ResponseHead(status)
-    data = pair.server.start_response(head, size, close=False)
+    data = pair.server.start_response(head, size, closes=False)
     status_line = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
     assert data == status_line + DATE + fields + b"\r\n"
     pair.server.finish_response()
@@ -303,7 +303,7 @@ def test_tunnel(status: int, frozen_time: None) -> None:
     pair.request("CONNECT", "h:80")
     assert not pair.server.response_has_body(status)
     head = ResponseHead(status)
-    data = pair.server.start_response(head, 0, close=False)
+    data = pair.server.start_response(head, 0, closes=False)
     line = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
     assert data == line + DATE + b"Connection: close\r\n\r\n"
     pair.server.finish_response()
@@ -333,7 +333,7 @@ def test_date(seconds: float, date: bytes, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(_protocol, "time", SimpleNamespace(time=lambda now=now: now))
         pair = Pair()
         pair.request()
-        data = pair.server.start_response(ResponseHead(), 0, close=False)
+        data = pair.server.start_response(ResponseHead(), 0, closes=False)
     assert data == b"HTTP/1.1 200 OK\r\nDate: " + date + b"\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -345,7 +345,7 @@ def test_fields_of_the_handler_are_between_those_of_the_server(frozen_time: None
     head.write_header("b", "1")
     head.write_header("A", "2")
     head.write_header("B", "3")
-    assert pair.server.start_response(head, 5, close=True) == (
+    assert pair.server.start_response(head, 5, closes=True) == (
         b"HTTP/1.1 200 OK\r\n" + DATE + b'ETag: "x"\r\nb: 1\r\nA: 2\r\nB: 3\r\n'
         b"Content-Length: 5\r\nConnection: close\r\n\r\n"
     )
@@ -355,7 +355,7 @@ def test_fields_of_the_handler_are_between_those_of_the_server(frozen_time: None
 def test_the_body_is_told_at_once(body_length: int) -> None:
     pair = Pair()
     pair.request()
-    pair.server.start_response(ResponseHead(), body_length, close=False)
+    pair.server.start_response(ResponseHead(), body_length, closes=False)
     pair.server.finish_response()
     assert pair.server.discard_request_body() is None
     assert pair.server.start_next_cycle()
@@ -396,7 +396,7 @@ def test_keep_alive(
         method + b" / HTTP/" + version.encode("ascii") + b"\r\nHost: x\r\n" + lines + b"\r\n" + GET
     )
     assert protocol.next_request() is not None
-    data = protocol.start_response(ResponseHead(status), 2, close=close)
+    data = protocol.start_response(ResponseHead(status), 2, closes=close)
     connection = b"" if reusable else b"Connection: close\r\n"
     length = b"" if status == 204 else b"Content-Length: 2\r\n"
     assert data.split(b"\r\n", 1)[1] == DATE + length + connection + b"\r\n"
@@ -415,7 +415,7 @@ def test_the_handler_may_close(value: str) -> None:
     pair.request()
     head = ResponseHead()
     head.write_header("Connection", value)
-    data = pair.server.start_response(head, 0, close=False)
+    data = pair.server.start_response(head, 0, closes=False)
     assert b"\r\nConnection: " + value.encode("ascii") + b"\r\n" in data
     pair.server.finish_response()
     assert pair.server.discard_request_body() is None
@@ -428,7 +428,7 @@ def test_an_answer_after_a_malformed_body_is_the_last_one(frozen_time: None) -> 
     assert protocol.next_request() is not None
     with pytest.raises(BadRequestError):
         protocol.receive_body()
-    data = protocol.start_response(ResponseHead(), 0, close=False)
+    data = protocol.start_response(ResponseHead(), 0, closes=False)
     assert data.endswith(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
     protocol.finish_response()
     assert protocol.discard_request_body() is None
@@ -440,7 +440,7 @@ def test_there_is_no_next_cycle_before_the_end_of_this_one() -> None:
     assert not pair.server.start_next_cycle()
     pair.request()
     assert not pair.server.start_next_cycle()
-    pair.server.start_response(ResponseHead(), 5, close=False)
+    pair.server.start_response(ResponseHead(), 5, closes=False)
     assert not pair.server.start_next_cycle()
     pair.server.finish_response()
     assert pair.server.discard_request_body() is None
@@ -518,7 +518,7 @@ def test_body_that_nobody_read(
     protocol = Protocol(SMALL)
     protocol.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n" + body)
     assert protocol.next_request() is not None
-    data = protocol.start_response(ResponseHead(), 0, close=False)
+    data = protocol.start_response(ResponseHead(), 0, closes=False)
     assert data == answer(b"", head=b"Connection: close\r\n" if closes else b"")
     protocol.finish_response()
     if closes:
@@ -543,7 +543,7 @@ def test_many_small_chunks_are_decoded_little_by_little() -> None:
         if is_wanted:
             pieces = [protocol.receive_body() or b"" for _ in range(4)]
             assert pieces == [512 * b"xy", 512 * b"xy", 76 * b"xy", b""]
-        protocol.start_response(ResponseHead(), 0, close=False)
+        protocol.start_response(ResponseHead(), 0, closes=False)
         protocol.finish_response()
         if not is_wanted:
             discarded = [protocol.discard_request_body() for _ in range(3)]
@@ -588,7 +588,7 @@ def test_it_is_not_worth_waiting_for_the_rest_of_the_last_request(
     protocol = Protocol(SMALL)
     protocol.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")
     assert protocol.next_request() is not None
-    protocol.start_response(ResponseHead(), 0, close=close)
+    protocol.start_response(ResponseHead(), 0, closes=close)
     protocol.finish_response()
     assert protocol.discard_request_body() is None
 
@@ -611,7 +611,7 @@ def test_malformed_body(body: bytes) -> None:
     protocol = Protocol(SMALL)
     protocol.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\n" + CODING + b"\r\n" + body)
     assert protocol.next_request() is not None
-    protocol.start_response(ResponseHead(), 0, close=False)
+    protocol.start_response(ResponseHead(), 0, closes=False)
     protocol.finish_response()
     with pytest.raises(BadRequestError):
         while waits_for_rest(protocol):
@@ -745,7 +745,7 @@ def test_bad_head_request_is_answered_without_a_body(data: bytes) -> None:
     with pytest.raises(BadRequestError) as error:
         protocol.next_request()
     assert not protocol.response_has_body(error.value.status)
-    protocol.start_response(ResponseHead(error.value.status), 5, close=True)
+    protocol.start_response(ResponseHead(error.value.status), 5, closes=True)
     protocol.finish_response()
     assert protocol.discard_request_body() is None
     assert not protocol.start_next_cycle()

@@ -61,13 +61,13 @@ def read(protocol: Protocol, head: bytes) -> object:
         request = protocol.next_request()
     except BadRequestError as exc:
         # The answer differs by what could be read of the request.
-        return exc.status, protocol.start_response(ResponseHead(exc.status), 1, close=True)[:12]
+        return exc.status, protocol.start_response(ResponseHead(exc.status), 1, closes=True)[:12]
     if request is None:
         return None
     awaits_continue = protocol.continue_request()
     is_over = protocol.receive_body() == b""
     has_body = protocol.response_has_body(200)
-    protocol.start_response(ResponseHead(), 0, close=False)
+    protocol.start_response(ResponseHead(), 0, closes=False)
     protocol.finish_response()
     lives = protocol.start_next_cycle()
     return request[:3], request.fields.items, awaits_continue, is_over, has_body, lives

@@ -431,7 +431,7 @@ async def test_a_shutdown_while_lifespans_begin(
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     server = app._make_server(listeners)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve, lambda _: spy.told.append("serves"))
+        nursery.start_soon(server._serve, lambda _: spy.told.append("serves"))
         await wait_all_tasks_blocked()
         server.shutdown(grace=grace)
         server.shutdown()

@@ -42,8 +42,8 @@ from trio_stream import (
 )
 from trio_stream._readiness import HAVE_EPOLL
 from trio_stream._routing import Router
-from trio_stream._stalls import StallWatch
 from trio_stream._stream_transport import open_transport
+from trio_stream._timeouts import TimeoutWatch
 from trio_stream._tls import TLSTransport
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ async def serve_memory(app: App) -> AsyncIterator[MemoryPeer]:
     """The encrypted side of a connection in memory."""
     client, stream = memory_stream_pair()
     server = Server(app._router, app.config, ssl_context=server_context())
-    async with server.running(), trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve_stream, stream)
+    async with server._running(), trio.open_nursery() as nursery:
+        nursery.start_soon(server._serve_stream, stream)
         peer = MemoryPeer(client)
         peer.server = server
         yield peer
@@ -456,7 +456,7 @@ async def test_what_is_no_tls_after_the_handshake_ends_the_connection(
 async def open_transports(config: Config) -> AsyncIterator[tuple[TLSTransport, TLSPeer]]:
     """A transport after its handshake, over a memory stream that takes 16 KiB at a time."""
     client, stream = memory_stream_pair()
-    stalls = StallWatch(config.stall_timeout)
+    stalls = TimeoutWatch(config.stall_timeout)
     taken = trio.Event()
     async with (
         trio.open_nursery() as nursery,
@@ -694,12 +694,12 @@ async def test_nobody_is_timed_once_the_response_is_complete(autojump_clock: Moc
         await res.send_chunk(bytes(100), 3100)
 
     server = app._make_server()
-    async with server.running(), trio.open_nursery() as nursery:
+    async with server._running(), trio.open_nursery() as nursery:
         below = LateTransport(app.config, server._stalls, nursery, 1 << 20)
         nursery.start_soon(
             _tls.serve_tls,
             *(below, server_context(), app.config, server._stalls),
-            *(server._introduced, server.serve_transport),
+            *(server._handshake_limit, server._serve_transport),
         )
         arrived, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = client_context().wrap_bio(arrived, leaving, server_hostname="localhost")

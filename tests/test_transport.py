@@ -33,8 +33,8 @@ from trio_stream import AbortReason, Config, _socket_transport
 from trio_stream._file import FilePart, open_file
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
 from trio_stream._socket_transport import SocketTransport, peer_address
-from trio_stream._stalls import StallWatch
 from trio_stream._stream_transport import StreamTransport, open_transport
+from trio_stream._timeouts import TimeoutWatch
 from trio_stream._transport import READ_SIZE, Transport
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def stream_transport(
 ) -> AsyncIterator[tuple[StreamTransport, User]]:
     """A transport over `stream`, as a server opens it, and its user."""
     config = config or Config()
-    stalls = StallWatch(config.stall_timeout)
+    stalls = TimeoutWatch(config.stall_timeout)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stalls.run)
         async with open_transport(stream, config, stalls, None) as transport:
@@ -124,7 +124,7 @@ async def socket_transport(
     That there is room at first has been told.
     """
     config = config or Config()
-    stalls = StallWatch(config.stall_timeout)
+    stalls = TimeoutWatch(config.stall_timeout)
     with ReadinessWatcher() as watcher:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stalls.run)
@@ -335,7 +335,7 @@ async def test_unix_socket() -> None:
     with ReadinessWatcher() as watcher:
         async with client, trio.open_nursery() as nursery:
             nursery.start_soon(watcher.run)
-            async with open_transport(server, Config(), StallWatch(60), watcher) as transport:
+            async with open_transport(server, Config(), TimeoutWatch(60), watcher) as transport:
                 transport.user = user = User()
                 assert await user.next() == WRITABLE
                 sent = fill(transport)
@@ -498,7 +498,7 @@ async def test_socket_that_is_hung_up_does_not_stall_as_well(mock_clock: MockClo
 async def test_socket_whose_client_takes_less_than_the_minimum_rate_is_reset(
     mock_clock: MockClock,
 ) -> None:
-    rates = StallWatch(5)
+    rates = TimeoutWatch(5)
     async with (
         client_and_transport(Config(stall_timeout=60)) as (client, transport, user),
         trio.open_nursery() as nursery,
@@ -521,7 +521,7 @@ async def test_socket_whose_client_takes_less_than_the_minimum_rate_is_reset(
 async def test_files_count_for_the_minimum_rate(mock_clock: MockClock, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(100))
-    rates = StallWatch(5)
+    rates = TimeoutWatch(5)
     async with client_and_transport(Config(stall_timeout=60)) as (client, transport, _):
         transport.require_rate(rates, 10)
         with open_file(path) as file:
@@ -1116,7 +1116,7 @@ async def test_only_a_socket_is_watched() -> None:
             client, server = pair
             async with (
                 client,
-                open_transport(server, Config(), StallWatch(60), watcher) as transport,
+                open_transport(server, Config(), TimeoutWatch(60), watcher) as transport,
             ):
                 assert type(transport) is kind
                 assert len(watcher._watched) == (kind is SocketTransport)
@@ -1126,7 +1126,7 @@ async def test_a_transport_opened_by_a_cancelled_task_closes_its_stream() -> Non
     client, server = memory_stream_pair()
     with trio.CancelScope() as scope:
         scope.cancel()
-        async with open_transport(server, Config(), StallWatch(60), None):
+        async with open_transport(server, Config(), TimeoutWatch(60), None):
             await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert await receive_until_eof(client) == b""
@@ -1142,7 +1142,7 @@ async def test_a_stream_is_closed_when_it_cannot_be_watched() -> None:
     client, server = await open_socket_pair()
     async with client:
         with FullWatcher() as watcher, pytest.raises(OSError, match="no space left"):
-            async with open_transport(server, Config(), StallWatch(60), watcher):
+            async with open_transport(server, Config(), TimeoutWatch(60), watcher):
                 raise AssertionError("it can't be watched")
         assert await receive_until_eof(client) == b""
     assert open_descriptors() == before
@@ -1155,7 +1155,7 @@ async def test_a_stream_is_closed_when_the_block_raises(watch: bool) -> None:
     async with client:
         watcher = ReadinessWatcher() if watch else None
         with pytest.RaisesGroup(LookupError, allow_unwrapped=True, flatten_subgroups=True):
-            async with open_transport(server, Config(), StallWatch(60), watcher):
+            async with open_transport(server, Config(), TimeoutWatch(60), watcher):
                 raise LookupError
         if watcher is not None:
             assert watcher._watched == {}
@@ -1171,7 +1171,7 @@ async def test_a_transport_knows_its_client(watch: bool) -> None:
     watcher = ReadinessWatcher() if watch else None
     async with (
         client,
-        open_transport(server, Config(), StallWatch(60), watcher, client=address) as transport,
+        open_transport(server, Config(), TimeoutWatch(60), watcher, client=address) as transport,
     ):
         assert transport.client == address
         assert transport.scheme == "http"
@@ -1183,7 +1183,7 @@ async def test_a_transport_knows_that_there_is_tls() -> None:
     client, server = await open_socket_pair()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     stream = trio.SSLStream(server, context, server_side=True)
-    async with client, open_transport(stream, Config(), StallWatch(60), None) as transport:
+    async with client, open_transport(stream, Config(), TimeoutWatch(60), None) as transport:
         assert transport.scheme == "https"
 
 

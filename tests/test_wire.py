@@ -57,7 +57,7 @@ def echo(pieces: Iterable[bytes]) -> tuple[list[int], bytes, str]:
         if head is not None and (head.method, head.target) == (b"OPTIONS", b"*"):
             status, body = 204, b""
         statuses.append(status)
-        protocol.start_response(ResponseHead(status), 0, close=status >= 400)
+        protocol.start_response(ResponseHead(status), 0, closes=status >= 400)
         protocol.finish_response()
         protocol.discard_request_body()
         if not protocol.start_next_cycle():

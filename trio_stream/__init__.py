@@ -39,7 +39,7 @@
 #     _stream_transport                     over any stream, by two tasks
 #     _socket_transport        _tls         by system calls; over another transport
 #     _transport                            what they have in common
-#     _stalls       _readiness              timeouts; who is writable, who hung up
+#     _timeouts     _readiness              who takes too long; who is writable, who hung up
 #     _background   _certificates
 #
 #   HTTP without I/O

@@ -86,11 +86,11 @@ def log_response(
     Args:
       head: The head of its request; `None` if that could not be read.
       client: As `Request.client`.
-      request_id: As in an `Outcome`.
-      duration: The same.
-      status: The same.
-      body_bytes: The same.
-      parks: The same.
+      request_id: As in an `Outcome`, like what follows.
+      duration: In seconds.
+      status: `None` if nothing was sent.
+      body_bytes: How many were accepted.
+      parks: How often it waited for the client.
       abort_reason: Why it ended early; `None` if it did not.
     """
     method = target = http_version = referer = user_agent = None

@@ -122,7 +122,7 @@ class App(Routes):
         listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
         async with open_listeners(listen) as listeners:
             server = self._make_server(listeners, ssl_context)
-            await server.serve(task_status.started)
+            await server._serve(task_status.started)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream (TLS, memory, a tunnel) to its end, and close it.
@@ -133,8 +133,8 @@ class App(Routes):
         """
         config = replace(self.config, send_budget=max(self.config.send_budget // 8, 1))
         server = self._make_server(config=config)
-        async with server.running():
-            await server.serve_stream(stream)
+        async with server._running():
+            await server._serve_stream(stream)
 
     def run(
         self,
@@ -150,7 +150,7 @@ class App(Routes):
         """Serve from a script, until Ctrl-C, SIGTERM or SIGHUP: `trio.run` around `serve`.
 
         The first signal is `Server.shutdown`; a second SIGINT or SIGTERM ends it at once, and
-        cancels all that is under way. After a third, what shields itself from that is killed.
+        cancels all that is under way. What shields itself from that is killed by a third SIGTERM.
 
         Args:
           host: The name or address to listen on, or several, as `serve` takes them.

@@ -65,15 +65,16 @@ class Config:
     and read ahead from it, or from TLS, to notice its end."""
 
     send_budget: int = 2 * 1024 * 1024
-    """So many bytes the responses under way may send, together, before other tasks run.
+    """How many bytes all responses together may send before other tasks run.
 
-    Each has an equal share, but at least an eighth: after that without parking, `send_chunk`
-    yields. A turn of Trio's scheduler costs as much as sending 64 KiB, so one for each chunk would
-    halve the throughput. 2 MiB keep the others waiting for 1 to 3 ms of CPU; where a quick answer
-    beside fast streams matters more than their cost, choose less. While no client of the server
-    sends anything, they may send eight times as much, in equal shares; of files that the kernel
-    sends, each. However little they send, handlers that work for their chunks have 10 ms together
-    before `send_chunk` yields, as far as the clock is looked at: at least every 64 chunks.
+    Each has an equal share, but at least an eighth; after that much without parking, `send_chunk`
+    yields. To yield costs as much as to send 64 KiB, so to do it for each chunk would halve the
+    throughput; to send 2 MiB takes 1 to 3 ms of CPU. Choose less where a quick answer beside fast
+    streams matters more than their cost.
+
+    While no client sends anything it is eight times as much, in equal shares; files that the kernel
+    sends have that much each. Handlers that compute between their chunks yield after 10 ms in all,
+    looked at every 64 chunks at least.
     """
 
     max_queued_bytes: int = 1024 * 1024

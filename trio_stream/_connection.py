@@ -22,8 +22,8 @@ from ._request import Request
 from ._request_body import RequestBody
 from ._response import Response
 from ._routing import answer_status
-from ._stalls import Pace
 from ._stats import AbortReason
+from ._timeouts import MinimumRate
 from ._transport import ClientGoneError
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ._flusher import Flusher
     from ._request_head import RequestHead
     from ._routing import Handler, Router
-    from ._stalls import Timeouts
     from ._stats import Stats
+    from ._timeouts import Timeouts
     from ._transport import Transport
 
 logger = logging.getLogger("trio_stream")
@@ -67,7 +67,6 @@ class Connection:
         self._flusher = flusher
         self._id = os.urandom(6).hex()
         self._requests = 0
-        self._request_id = ""
         self._is_late = False  # the client has sent no request in time
         self._refusal: int | None = None
         self._cancel_scope = trio.CancelScope()
@@ -76,7 +75,7 @@ class Connection:
         self._began_at: float | None = None  # the response under way, if it will be logged
         self._is_fresh = True  # nothing was received
         self._awaits_head = False
-        self._closing = False
+        self._is_shutting_down = False
         self._client_is_lost = False
         self._is_cut = False  # in a body that only a reset tells from a whole one
 
@@ -122,9 +121,9 @@ class Connection:
         On a new connection the first request may be on its way, and few clients would send it once
         more: it has `Config.linger_timeout` to arrive, from the connection on.
         """
-        self._closing = True
+        self._is_shutting_down = True
         if self._response is not None:
-            self._response._close = True
+            self._response._closes = True
         elif self._is_idle:
             if self._is_fresh:
                 self._cancel_scope.deadline = self._opened_at + self._config.linger_timeout
@@ -142,13 +141,17 @@ class Connection:
         has_begun = self._protocol.head_has_begun or self._transport.has_unread()
         return self._awaits_head and not has_begun
 
+    @property
+    def _request_id(self) -> str:
+        return f"{self._id}-{self._requests}"
+
     # What its watch tells, in another task...
 
     def has_progressed(self) -> bool:
         """Never: what has come of a request so far earns no more time for the rest (slowloris)."""
         return False
 
-    def on_stall(self) -> None:
+    def on_timeout(self) -> None:
         """End the wait for a request, or the response to it."""
         if (response := self._response) is None:
             self._is_late = True
@@ -178,12 +181,12 @@ class Connection:
         watch = timeouts.keep_alive if is_idle else timeouts.head
         watch.start(self)
         self._awaits_head = True
-        if self._closing:
+        if self._is_shutting_down:
             self.close_when_idle()
         try:
             while head is None and not self._protocol.client_has_closed:
                 await self._receive_data()
-                if self._closing:
+                if self._is_shutting_down:
                     self._cancel_scope.deadline = inf  # it came in time
                 head = self._protocol.next_request()
                 if head is None and watch is timeouts.keep_alive:
@@ -215,7 +218,7 @@ class Connection:
 
     async def _receive_rest(self, on_slow: Callable[[], None]) -> None:
         size = 0
-        pace = Pace(self._timeouts.rate, self._config.min_upload_rate, lambda: size, on_slow)
+        pace = MinimumRate(self._timeouts.rate, self._config.min_upload_rate, lambda: size, on_slow)
         pace.wait()
         try:
             while (discarded := self._protocol.discard_request_body()) is not None:
@@ -244,7 +247,7 @@ class Connection:
         route, request.params = self._router.find(request.method, request.raw_path)
         self._stats.requests += 1
         is_last = self._requests + 1 >= self._config.max_requests
-        response = self._begin_response(request, route.cancel_on_abort, close=is_last)
+        response = self._begin_response(request, route.cancel_on_abort, closes=is_last)
         try:
             request.body = RequestBody(
                 self._protocol,
@@ -268,7 +271,7 @@ class Connection:
 
     async def _refuse(self, status: int) -> None:
         """Give an answer that serves no request, and is the last one."""
-        response = self._begin_response(None, cancel_on_abort=True, close=True)
+        response = self._begin_response(None, cancel_on_abort=True, closes=True)
         try:
             answer_status(response, status)
             await response._wait_over()
@@ -277,12 +280,11 @@ class Connection:
 
     # Not a context manager: that would take a twentieth of the time of a small request.
     def _begin_response(
-        self, request: Request | None, cancel_on_abort: bool, *, close: bool
+        self, request: Request | None, cancel_on_abort: bool, *, closes: bool
     ) -> Response:
         """Make the response that the transport reports to, until `_end_response`."""
         self._stats.active_responses += 1
         self._requests += 1
-        self._request_id = f"{self._id}-{self._requests}"
         if request is not None:
             request.id = self._request_id
         self._began_at = trio.current_time() if access_logger.isEnabledFor(logging.INFO) else None
@@ -294,7 +296,7 @@ class Connection:
             self._flusher,
             self._config,
             cancel_on_abort=cancel_on_abort,
-            close=close or self._closing,
+            closes=closes or self._is_shutting_down,
         )
         self._response = self._transport.user = response
         if self._transport.hung_up:
@@ -316,15 +318,15 @@ class Connection:
         self._client_is_lost = response.abort_reason is AbortReason.STALLED
         # A proper end would look like that of the body.
         self._is_cut = response.aborted and response._ends_with_connection
-        if response._head_started:
-            self._stats.responses[response._head.status] += 1
+        if (status := response._sent_status) is not None:
+            self._stats.responses[status] += 1
         if self._began_at is not None:
             log_response(
                 self._protocol.request,
                 self._transport.client if request is None else request.client,
                 request_id=self._request_id,
                 duration=trio.current_time() - self._began_at,
-                status=response._head.status if response._head_started else None,
+                status=status,
                 body_bytes=response.get_write_offset(),
                 parks=response._parks,
                 abort_reason=response.abort_reason,

@@ -30,7 +30,7 @@ DEFAULT_UNIX_MODE = 0o660
 # Within a machine nothing is congested, and BBR, which paces what it sends, sets a timer for nearly
 # every segment. Without that, a file for one client takes half the CPU and a third of the time,
 # and chunks of 1 MiB a third less. Every Linux has Reno, and lets anybody choose it: tcp(7).
-_PACES, _DOES_NOT = b"bbr", b"reno"
+_BBR, _RENO = b"bbr", b"reno"
 
 # The first that systemd passes: sd_listen_fds(3).
 _FIRST_SYSTEMD_FD = 3
@@ -97,8 +97,8 @@ def _avoid_pacing(listener: trio.SocketListener) -> None:
     if hasattr(socket, "TCP_CONGESTION"):
         option = socket.IPPROTO_TCP, socket.TCP_CONGESTION
         with suppress(OSError):  # this system has no choice
-            if listener.socket.getsockopt(*option, 16).rstrip(b"\0") == _PACES:
-                listener.socket.setsockopt(*option, _DOES_NOT)
+            if listener.socket.getsockopt(*option, 16).rstrip(b"\0") == _BBR:
+                listener.socket.setsockopt(*option, _RENO)
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class Outgoing:
         Args:
           data: The next bytes of the body. A part of a file can't be framed, nor go with a head.
           is_lent: The caller leaves `data` as it is until it is accepted and `is_flushed`, or calls
-            `take_over`. Then the rest of a frame need not be copied, and frames can be larger.
+            `copy_unsent`. Then the rest of a frame need not be copied, and frames can be larger.
 
         Returns:
           How many bytes of `data` were accepted.
@@ -212,7 +212,7 @@ class Outgoing:
         self._corked = []
         self._corked_size = 0
 
-    def take_over(self) -> None:
+    def copy_unsent(self) -> None:
         """Keep what is left of lent data, which its owner wants back."""
         if self._unsent:
             self._unsent = (b"".join(self._unsent),)

@@ -178,7 +178,7 @@ class Protocol:
         head: ResponseHead,
         body_length: int | None,
         *,
-        close: bool,
+        closes: bool,
     ) -> bytes:
         """Build the head of the response.
 
@@ -186,7 +186,7 @@ class Protocol:
           head: What the handler has given of it.
           body_length: In bytes, as the answer to a GET would have it; `None` if it is not known:
             then the body is chunked, or, for HTTP/1.0, ends with the connection.
-          close: Whether the connection closes after this response. It also does when the client
+          closes: Whether the connection closes after this response. It also does when the client
             asked for that, speaks HTTP/1.0, or has too much of its request left to send.
 
         Returns:
@@ -199,7 +199,7 @@ class Protocol:
         # length of what a GET would get, if that was told.
         tunnel = self._opens_tunnel(status)
         is_framed = not (status == 204 or tunnel or (status == 304 and not body_length))
-        self._closes |= close or tunnel or not self._can_reach_next_request()
+        self._closes |= closes or tunnel or not self._can_reach_next_request()
         self._awaits_continue = False
         fields = [(b"Date", _http_date(int(time.time()))), *head.fields]
         if is_framed:

@@ -98,7 +98,7 @@ class ReadinessWatcher:
         self._arrivals.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def count_arrivals(self) -> int:
-        """How often it was seen here that something had come in, and nobody had received it."""
+        """A number that has risen if data or a connection has come in since the last call."""
         self._arrivals_seen += bool(self._arrivals.poll(0, _ARRIVALS_AT_ONCE))
         return self._arrivals_seen
 

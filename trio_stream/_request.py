@@ -16,9 +16,10 @@ from ._message import Message, decode_fields, too_large
 from ._target import split_target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from ._config import Config
+    from ._forms import Part
     from ._request_body import RequestBody
     from ._request_head import RequestHead
 
@@ -175,7 +176,7 @@ class Request(Message):
             return MultiDictProxy(MultiDict[str | FormFile](fields))
         return await read_form(self._parts(self._check_length(max_bytes)))
 
-    def parts(self) -> Parts:
+    def parts(self) -> AsyncIterator[Part]:
         """The parts of a multipart form, as they come: `async for part in req.parts()`.
 
         What a part's body is not read of when the next part is asked for is dropped.

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._bad_request import BadRequestError
-from ._stalls import Pace
+from ._timeouts import MinimumRate
 from ._transport import ClientGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._protocol import Protocol
-    from ._stalls import StallWatch
     from ._stats import Stats
+    from ._timeouts import TimeoutWatch
     from ._transport import Transport
 
 
@@ -107,7 +107,7 @@ class RequestBody(BufferedBody):
         transport: Transport,
         send_interim: Callable[[bytes], None],
         stats: Stats,
-        rate_watch: StallWatch,
+        rate_watch: TimeoutWatch,
         min_rate: float,
     ) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class RequestBody(BufferedBody):
         self._stats = stats
         self._rate_watch = rate_watch
         self._min_rate = min_rate
-        self._pace: Pace | None = None  # until a read has to wait for the first time
+        self._pace: MinimumRate | None = None  # until a read has to wait for the first time
         self._size = 0  # of what came while somebody waited, framing included
         self._is_too_slow = False
 
@@ -130,7 +130,7 @@ class RequestBody(BufferedBody):
     async def _wait_received(self) -> None:
         self._send_interim(self._protocol.continue_request())
         if self._pace is None:
-            self._pace = Pace(
+            self._pace = MinimumRate(
                 self._rate_watch, self._min_rate, lambda: self._size, self._on_too_slow
             )
         pace = self._pace

@@ -30,19 +30,19 @@ class Fields:
 
     Attributes:
       raw: As sent, from the end of the request line on.
-      are_plain: They name one valid host, and nothing about a body. So they are good for any
+      are_reusable: They name one valid host, and nothing about a body. So they are good for any
         request.
-      close: They ask for the end of the connection.
       referer_and_user_agent: Once the access log has looked for them.
+      wants_close: They ask for the end of the connection.
     """
 
-    __slots__ = ("_list", "are_plain", "close", "raw", "referer_and_user_agent")
+    __slots__ = ("_list", "are_reusable", "raw", "referer_and_user_agent", "wants_close")
 
     def __init__(self, raw: bytes, list_items: Callable[[], list[tuple[bytes, bytes]]]) -> None:
         self.raw = raw
         self._list = list_items
-        self.are_plain = False
-        self.close = False
+        self.are_reusable = False
+        self.wants_close = False
         self.referer_and_user_agent: tuple[str | None, str | None] | None = None
 
     @property
@@ -53,7 +53,7 @@ class Fields:
     @property
     def are_worth_remembering(self) -> bool:
         """Whether `parse_head` may use them once more."""
-        return self.are_plain and len(self.raw) <= _MAX_REMEMBERED
+        return self.are_reusable and len(self.raw) <= _MAX_REMEMBERED
 
 
 class RequestHead(NamedTuple):
@@ -81,7 +81,7 @@ def parse_head(head: bytes, known: Fields | None, config: Config) -> RequestHead
 
     Args:
       head: Its bytes, with the empty line.
-      known: Fields that `are_plain`, of an earlier request.
+      known: Fields that `are_reusable`, of an earlier request.
       config: The limits.
 
     Raises:

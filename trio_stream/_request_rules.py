@@ -45,21 +45,21 @@ def check_request(request: RequestHead, config: Config) -> CheckedRequest:
     authority = check_target(method, target)
     body = None
     awaits_continue = False
-    if not fields.are_plain:
+    if not fields.are_reusable:
         ruling = ruling_fields(fields.raw)
         hosts = values_of(ruling, b"host")
         connections = values_of(ruling, b"connection")
-        fields.close = b"close" in list_items(connections)
+        fields.wants_close = b"close" in list_items(connections)
         if len(hosts) == 1 and len(hosts) + len(connections) == len(ruling):  # nearly always
             check_authority(hosts[0])
-            fields.are_plain = True
+            fields.are_reusable = True
         else:
             _check_host(http_version, hosts)
             awaits_continue = _awaits_continue(http_version, values_of(ruling, b"expect"))
             body = _choose_body(request, ruling, config)
     # RFC 9112 section 9.3. And after a CONNECT, which gets no tunnel here, may come what was meant
     # for one: from somebody else than the client.
-    is_last = http_version < b"1.1" or fields.close or method == b"CONNECT"
+    is_last = http_version < b"1.1" or fields.wants_close or method == b"CONNECT"
     if authority is not None:
         request = request._replace(fields=_with_host(fields, authority))
     return CheckedRequest(request, body, is_last, awaits_continue)

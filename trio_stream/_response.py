@@ -132,7 +132,7 @@ class Response(BasicResponse):
         )
         return await send_file(self, open_variants(file), options)
 
-    def body_stream(self, total_size: int | None = None) -> BodyStream:
+    def body_stream(self, total_size: int | None = None) -> trio.abc.SendStream:
         """The body as a `trio.abc.SendStream`, for any code that writes to one.
 
         Closing it ends the body; leaving its `async with` block by an exception does not, so that
@@ -177,7 +177,7 @@ class Response(BasicResponse):
             self._abort(AbortReason.HANDLER_ERROR)
             return
         # Nobody will read on.
-        self._close = self._close or self._protocol.request_is_incomplete
+        self._closes = self._closes or self._protocol.request_is_incomplete
         self._head = ResponseHead(status)
         self._head.write_header("Content-Type", "text/plain; charset=utf-8")
         self._total_size = None
@@ -216,7 +216,7 @@ class Response(BasicResponse):
     @property
     def _allows_reuse(self) -> bool:
         """Whether the connection may serve another request after this response."""
-        return self._complete and not self._close
+        return self._complete and not self._closes
 
     @property
     def _ends_with_connection(self) -> bool:

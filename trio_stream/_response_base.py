@@ -46,7 +46,7 @@ class ResponseBase:
         config: Config,
         *,
         cancel_on_abort: bool,
-        close: bool = False,
+        closes: bool = False,
     ) -> None:
         self._transport = transport
         self._protocol = protocol
@@ -55,7 +55,7 @@ class ResponseBase:
         self._flusher = flusher
         self._config = config
         self._cancel_on_abort = cancel_on_abort
-        self._close = close
+        self._closes = closes
 
         self._head = ResponseHead()
         self._total_size: int | None = None  # once the head has started, `None` is "not known"
@@ -128,6 +128,11 @@ class ResponseBase:
         check_handler("on_aborted", handler)
         self._tell_aborted(handler)
         return self
+
+    @property
+    def _sent_status(self) -> int | None:
+        """The status code of the head, once that has started."""
+        return self._head.status if self._head_started else None
 
     @property
     def _is_over(self) -> bool:

@@ -60,13 +60,14 @@ class BasicResponse(SendingResponse):
     # The body, without blocking...
 
     def get_write_offset(self) -> int:
-        """How many bytes of the body were accepted: exact at all times, and without any framing.
+        """How many bytes of the body have been accepted, without framing: exact at all times.
 
-        By the transport; of a chunked body, the rest of the frame that it has taken the beginning
-        of counts, too. What `write` has queued counts when its turn comes: `await drain()` before
-        noting an offset to go on from. Of small chunks in a row, `send_chunk` counts up to 256 KiB
-        that leave together, within a turn of the scheduler. What the transport will not get of all
-        this is taken off again before `on_aborted` handlers run.
+        Accepted is what the transport has taken, and two things more: the rest of a chunked frame
+        of which it took the beginning, and up to 256 KiB of small chunks that `send_chunk` holds
+        back to send them together, until the handler next lets others run. What `write` has queued
+        does not count before it is sent, so `await drain()` before you note an offset to go on
+        from. After an abort, what the transport will not get is taken off again before `on_aborted`
+        handlers run.
         """
         return self._outgoing.offset
 

@@ -74,7 +74,7 @@ class SendingResponse(ResponseBase):
                 result = await self._send_rest(view, total_size, start)
         finally:
             self._sending = False
-            self._outgoing.take_over()
+            self._outgoing.copy_unsent()
         if result is GONE:
             self._abort_was_told = True
         elif result is SENT and self._head_started and self._has_body:
@@ -173,7 +173,7 @@ class SendingResponse(ResponseBase):
                 self._flush()
 
     def _start_head(self) -> None:
-        head = self._protocol.start_response(self._head, self._total_size, close=self._close)
+        head = self._protocol.start_response(self._head, self._total_size, closes=self._closes)
         is_chunked = self._total_size is None and self._protocol.chunks_are_understood
         self._has_body = self._protocol.response_has_body(self._head.status)
         self._outgoing.start(head, is_chunked=is_chunked and self._has_body)
@@ -231,7 +231,7 @@ class SendingResponse(ResponseBase):
             await self._park()
             self._turn.begin(self._outgoing.offset)
         except trio.Cancelled:
-            self._close = True
+            self._closes = True
             # Nobody has taken notice, if it became writable in the meantime.
             self._missed_writable = not self._outgoing.blocked
             raise

@@ -17,9 +17,9 @@ from ._proxied import receive_client
 from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._socket_transport import peer_address
-from ._stalls import StallWatch, Timeouts
 from ._stats import AbortReason, Stats
 from ._stream_transport import open_transport
+from ._timeouts import Timeouts, TimeoutWatch
 from ._tls import serve_tls
 from ._worker_stats import told_to_workers
 
@@ -63,18 +63,18 @@ class Server:
         self._ssl_context = ssl_context
         self._addresses = [listener.socket.getsockname() for listener in listeners]
         self._watcher = ReadinessWatcher() if HAVE_EPOLL else None
-        self._stalls = StallWatch(config.stall_timeout)
+        self._stalls = TimeoutWatch(config.stall_timeout)
         self._timeouts = Timeouts(config)
         self._flusher = Flusher()
         self._clients = ClientCounts(config.max_connections_per_client)
         self._connections: set[Connection] = set()
-        self._introductions: set[trio.CancelScope] = set()
+        self._handshakes: set[trio.CancelScope] = set()
         self._lifespans = lifespans
         self._accepting = trio.CancelScope()
         self._serving = trio.CancelScope()
         self._grace = trio.CancelScope()  # ends when responses under way are cut off
         self._has_begun = False
-        self._running = trio.CancelScope()
+        self._lifetime = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"<Server on {self._addresses}, {self.stats.open_connections} connections>"
@@ -110,7 +110,7 @@ class Server:
     @property
     def has_cut_off(self) -> bool:
         """Whether the end has cut off a response, or a lifespan that began or ended."""
-        return self.stats.aborts[AbortReason.SHUTDOWN] > 0 or self._running.cancelled_caught
+        return self.stats.aborts[AbortReason.SHUTDOWN] > 0 or self._lifetime.cancelled_caught
 
     def shutdown(self, *, grace: float | None = None) -> None:
         """End gracefully: accept nothing more, and close each connection as soon as it is idle.
@@ -143,18 +143,18 @@ class Server:
         if not self._has_begun:
             self._limit_lifespans()
         self._accepting.cancel()
-        for scope in self._introductions:
-            self._hurry(scope)
+        for scope in self._handshakes:
+            self._shorten(scope)
         for connection in self._connections:
             connection.close_when_idle()
 
-    async def serve(self, started: Callable[[Server], object]) -> None:
+    async def _serve(self, started: Callable[[Server], object]) -> None:
         """Serve the listeners until cancelled or shut down, and close them then.
 
         Args:
           started: Called as soon as connections are accepted.
         """
-        async with told_to_workers(self.stats), self.running():
+        async with told_to_workers(self.stats), self._running():
             if not self.is_shutting_down:
                 with self._serving:
                     await self._serve_listeners(started)
@@ -180,34 +180,34 @@ class Server:
         if self._config.proxy_protocol:
             client = None
             try:
-                client = await receive_client(stream, peer, self._config, self._introduced)
+                client = await receive_client(stream, peer, self._config, self._handshake_limit)
             except (ProxyProtocolError, trio.BrokenResourceError) as exc:
                 logger.debug("%s: closed without an answer: %s", peer, exc)
                 return
             finally:
                 if client is None:
                     await trio.aclose_forcefully(stream)
-        await self.serve_stream(stream, client=client)
+        await self._serve_stream(stream, client=client)
 
     @contextmanager
-    def _introduced(self) -> Iterator[trio.CancelScope]:
+    def _handshake_limit(self) -> Iterator[trio.CancelScope]:
         """Limit the time of what comes before a connection: a handshake, or a proxy's header."""
         with trio.move_on_after(self._config.handshake_timeout) as scope:
-            self._introductions.add(scope)
+            self._handshakes.add(scope)
             if self.is_shutting_down:
-                self._hurry(scope)
+                self._shorten(scope)
             try:
                 yield scope
             finally:
-                self._introductions.remove(scope)
+                self._handshakes.remove(scope)
 
-    def _hurry(self, scope: trio.CancelScope) -> None:
+    def _shorten(self, scope: trio.CancelScope) -> None:
         """As a new connection has it for its first request."""
         deadline = trio.current_time() + self._config.linger_timeout
         scope.deadline = min(scope.deadline, deadline)
 
-    async def serve_stream(self, stream: trio.abc.Stream, *, client: object = None) -> None:
-        """Serve one connection to its end, and close `stream`. The server must be `running`.
+    async def _serve_stream(self, stream: trio.abc.Stream, *, client: object = None) -> None:
+        """Serve one connection to its end, and close `stream`. The server must be `_running`.
 
         Args:
           stream: The connection.
@@ -222,22 +222,21 @@ class Server:
                 with self._clients.counted(transport.client) as is_within_limit:
                     if self._ssl_context is None:
                         refusal = None if is_within_limit else 503
-                        await self.serve_transport(transport, refusal=refusal)
+                        await self._serve_transport(transport, refusal=refusal)
                     elif is_within_limit:  # a handshake would cost more than the answer is worth
                         await serve_tls(
                             transport,
                             current_context(self._ssl_context),
                             self._config,
                             self._stalls,
-                            self._introduced,
-                            self.serve_transport,
+                            self._handshake_limit,
+                            self._serve_transport,
                         )
-        except* (
-            Exception
-        ):  # ours: what a handler raises has been dealt with, and one client is not all
+        # An error of ours: what handlers raise has been dealt with, and one client is not all.
+        except* Exception:
             logger.exception("a connection ended by an error of the server")
 
-    async def serve_transport(self, transport: Transport, *, refusal: int | None = None) -> None:
+    async def _serve_transport(self, transport: Transport, *, refusal: int | None = None) -> None:
         """Serve one connection until it is over; closing `transport` is the caller's.
 
         Args:
@@ -259,12 +258,12 @@ class Server:
             transport.stop_timers()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def _running(self) -> AsyncIterator[None]:
         """Keep the app's lifespans open, and the watchers at work, for the length of the block.
 
         If a shutdown has begun when the block does, they may not be, and it should serve nothing.
         """
-        with self._running:
+        with self._lifetime:
             async with AsyncExitStack() as stack:
                 for open_lifespan in self._lifespans:
                     await stack.enter_async_context(open_lifespan())
@@ -273,7 +272,7 @@ class Server:
                     yield
                 if self.is_shutting_down:
                     self._limit_lifespans()
-        if self._running.cancelled_caught:
+        if self._lifetime.cancelled_caught:
             logger.warning(
                 "shutting down: a lifespan has not %s in time, and is cancelled",
                 "ended" if self._has_begun else "begun",
@@ -283,7 +282,7 @@ class Server:
 
     def _limit_lifespans(self) -> None:
         end = trio.current_time() + _LIFESPAN_GRACE
-        self._running.deadline = max(self._grace.deadline, end)
+        self._lifetime.deadline = max(self._grace.deadline, end)
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:
@@ -300,9 +299,9 @@ class Server:
     async def _watch_grace(self) -> None:
         with self._grace:
             await trio.sleep_forever()
-        self.cut_off()
+        self._cut_off()
 
-    def cut_off(self) -> None:
+    def _cut_off(self) -> None:
         """Abort all responses as `AbortReason.SHUTDOWN`, and cancel what is left."""
         if under_way := self.stats.active_responses:
             logger.warning("shutting down: %s cut off", _responses(under_way))

@@ -27,15 +27,15 @@ _ECHO_TIME = 0.1
 
 
 class Terminal:
-    """The terminal that controls this process, if there is one whose end it minds.
+    """The terminal that controls this process, if there is one.
 
-    When a terminal is closed, its processes get SIGHUP, which somebody may as well send to have
-    something done. It must be made before SIGHUP is caught: under nohup it is ignored.
+    Closing it sends SIGHUP, as somebody may do by hand: `is_gone` tells the two apart. It must be
+    made before SIGHUP is caught: under nohup, where SIGHUP is ignored, the terminal does not count.
     """
 
     def __init__(self) -> None:
-        is_minded = _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN
-        self._was_there = is_minded and _has_terminal()
+        counts = _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN
+        self._was_there = counts and _has_terminal()
 
     @property
     def is_gone(self) -> bool:
@@ -52,7 +52,7 @@ def _has_terminal() -> bool:
     return True
 
 
-class WithoutEchoes:
+class DebouncedSignals:
     """Signals, without those that a process gets twice at once.
 
     Some programs signal the process that they run, and then its group, to which it belongs:
@@ -100,9 +100,9 @@ async def serve_until_signal(
     if _HANGUP is not None and (reload or signal.getsignal(_HANGUP) is signal.SIG_DFL):
         caught.append(_HANGUP)
     with ExitStack() as stack, trio.CancelScope() as everything:
-        signals = WithoutEchoes(stack.enter_context(trio.open_signal_receiver(*caught)))
+        signals = DebouncedSignals(stack.enter_context(trio.open_signal_receiver(*caught)))
 
-        async def obey() -> None:
+        async def handle_signals() -> None:
             is_ending = False
             async for number in signals:
                 if number == _HANGUP and reload is not None and not terminal.is_gone:
@@ -115,10 +115,10 @@ async def serve_until_signal(
                 elif number != _HANGUP:  # a terminal that is closed may say so more than once
                     break
             stack.close()  # from now on a signal does what it does to any program
-            server.cut_off()
+            server._cut_off()
             everything.cancel()
 
         async with open_background() as start_soon:
-            start_soon(obey)
-            await server.serve(started)
+            start_soon(handle_signals)
+            await server._serve(started)
     return 1 if server.has_cut_off or everything.cancelled_caught else 0

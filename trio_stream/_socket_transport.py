@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ._config import Config
     from ._readiness import ReadinessWatcher
-    from ._stalls import StallWatch
+    from ._timeouts import TimeoutWatch
 
 # The kernel may keep so much more of a file unsent: what it keeps are the pages of its cache, and
 # no copies. With 64 clients that halves the CPU time, as there are fewer wake-ups.
@@ -45,7 +45,7 @@ class SocketTransport(Transport):
         self,
         stream: trio.SocketStream,
         config: Config,
-        stalls: StallWatch,
+        stalls: TimeoutWatch,
         watcher: ReadinessWatcher,
         *,
         client: object,

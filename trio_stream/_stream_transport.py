@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._background import StartSoon
     from ._config import Config
     from ._readiness import ReadinessWatcher
-    from ._stalls import StallWatch
+    from ._timeouts import TimeoutWatch
 
 # One TLS record: a larger piece would hide progress, a smaller one costs a system call more.
 _SLICE_SIZE = 16 * 1024
@@ -40,7 +40,7 @@ class StreamTransport(Transport):
         self,
         stream: trio.abc.Stream,
         config: Config,
-        stalls: StallWatch,
+        stalls: TimeoutWatch,
         start_soon: StartSoon,
         *,
         client: object,
@@ -189,7 +189,7 @@ class StreamTransport(Transport):
 async def open_transport(
     stream: trio.abc.Stream,
     config: Config,
-    stalls: StallWatch,
+    stalls: TimeoutWatch,
     watcher: ReadinessWatcher | None,
     *,
     client: object = None,

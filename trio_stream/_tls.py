@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ._background import StartSoon, TimeLimit
     from ._config import Config
-    from ._stalls import StallWatch
+    from ._timeouts import TimeoutWatch
     from ._transport import Bytes
 
 logger = logging.getLogger("trio_stream")
@@ -52,7 +52,7 @@ async def serve_tls(
     transport: Transport,
     context: ssl.SSLContext,
     config: Config,
-    stalls: StallWatch,
+    stalls: TimeoutWatch,
     limit: TimeLimit,
     serve: Callable[[Transport], Awaitable[None]],
 ) -> None:
@@ -99,7 +99,7 @@ class TLSTransport(Transport):
     """
 
     def __init__(
-        self, below: Transport, context: ssl.SSLContext, config: Config, stalls: StallWatch
+        self, below: Transport, context: ssl.SSLContext, config: Config, stalls: TimeoutWatch
     ) -> None:
         super().__init__(config, stalls, client=below.client, scheme="https")
         self._below = below
@@ -214,7 +214,7 @@ class TLSTransport(Transport):
         leaving = sum(map(len, self._leaving))
         return leaving + self._encrypted.pending + self._below.unsent()
 
-    def require_rate(self, watch: StallWatch, rate: float) -> None:
+    def require_rate(self, watch: TimeoutWatch, rate: float) -> None:
         self._below.require_rate(watch, rate)
 
     def stop_waiting(self) -> None:

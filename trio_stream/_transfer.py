@@ -65,8 +65,8 @@ class Transfer:
         """Take notice of what has happened to the response up to `now`."""
         res = self._response
         # All else that answers a request for a file is none: an error, a redirect, "you have it".
-        status = res._head.status
-        self.is_begun = res._head_started and status in (200, 206) and self._has_body
+        status = res._sent_status
+        self.is_begun = status in (200, 206) and self._has_body
         self.name = f"part of {self._name}" if status == 206 else self._name
         self.is_complete = res._complete
         self.is_over = res._complete or res.aborted

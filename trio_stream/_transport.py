@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import trio
 
-from ._stalls import Pace
 from ._stats import AbortReason
+from ._timeouts import MinimumRate
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ._config import Config
     from ._file import FilePart
-    from ._stalls import StallWatch
+    from ._timeouts import TimeoutWatch
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
@@ -57,7 +57,7 @@ class Transport(ABC):
     def __init__(
         self,
         config: Config,
-        stalls: StallWatch,
+        stalls: TimeoutWatch,
         *,
         client: object = None,
         scheme: str = "http",
@@ -72,12 +72,14 @@ class Transport(ABC):
         self._stalls = stalls
         self._is_timed = False
         self._unsent_when_blocked = 0
-        self._pace: Pace | None = None
+        self._pace: MinimumRate | None = None
         self._accepted = 0  # while there is a pace, and the client is waited for
 
-    def require_rate(self, watch: StallWatch, rate: float) -> None:
-        """Take a client for stalled that takes fewer than `rate` bytes a second, see `Pace`."""
-        self._pace = Pace(watch, rate, lambda: self._accepted - self.unsent(), self.on_stall)
+    def require_rate(self, watch: TimeoutWatch, rate: float) -> None:
+        """Take a client for stalled that takes fewer than `rate` bytes a second: `MinimumRate`."""
+        self._pace = MinimumRate(
+            watch, rate, lambda: self._accepted - self.unsent(), self.on_timeout
+        )
 
     def stop_timers(self) -> None:
         """Look no more at how slow the client is."""
@@ -207,7 +209,7 @@ class Transport(ABC):
         before, self._unsent_when_blocked = self._unsent_when_blocked, self.unsent()
         return self._unsent_when_blocked < before
 
-    def on_stall(self) -> None:
+    def on_timeout(self) -> None:
         """The peer took nothing for too long."""
         self.reset()
         self._lose(AbortReason.STALLED)

@@ -16,7 +16,7 @@ import trio
 from trio_util import AsyncValue, run_and_cancelling, wait_any
 
 from ._config import Config
-from ._signals import Terminal, WithoutEchoes
+from ._signals import DebouncedSignals, Terminal
 from ._worker import VARIABLE, describe_worker
 from ._worker_stats import open_directory
 
@@ -80,8 +80,8 @@ class _Process:
         except ValueError:  # most signals of real time have no name: signal(7)
             return f"by signal {-status}"
 
-    async def receive_readiness(self, channel: socket.socket) -> None:
-        """Wait until it says that it serves; if it dies instead, that is not told here."""
+    async def receive_readiness(self, channel: socket.socket, has_served: trio.Event) -> None:
+        """Wait until it says that it serves, for all to know; its death is not told here."""
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(channel))
         async with run_and_cancelling(self._tell_that_it_takes_long):
             grace = await stream.receive_some(64)
@@ -89,6 +89,7 @@ class _Process:
             self.grace = float(grace)
             self.is_ready = True
             self.settled.set()
+            has_served.set()
             logger.info("%s serves", self)
 
     async def _tell_that_it_takes_long(self) -> None:
@@ -125,21 +126,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.lock = trio.Lock()
-        self._worker: _Process | None = None
-        self._changed = trio.Event()
-
-    @property
-    def worker(self) -> _Process | None:
-        return self._worker
-
-    @worker.setter
-    def worker(self, worker: _Process) -> None:
-        self._worker = worker
-        self._changed.set()
-        self._changed = trio.Event()
-
-    async def wait_changed(self) -> None:
-        await self._changed.wait()
+        self.worker: AsyncValue[_Process | None] = AsyncValue(None)
 
 
 class Supervisor:
@@ -171,13 +158,13 @@ class Supervisor:
         self._command = command
         self._fds = fds
         self._changes = changes
-        self._wishes = AsyncValue(0)  # how often all were to be replaced
+        self._generation = AsyncValue(0)  # rises when all are to be replaced
         self._slots = [_Slot() for _ in range(count)]
         self._living: set[_Process] = set()
-        self._has_served = False
+        self._has_served = trio.Event()  # one of them
         self._is_ending = False
         self._status = 0
-        self._meeting: Mapping[str, str] = {}
+        self._stats_environment: Mapping[str, str] = {}
 
     async def run(self) -> int:
         """Run until a signal ends it; returns an exit status.
@@ -187,10 +174,10 @@ class Supervisor:
         """
         terminal = Terminal()
         with (
-            open_directory() as self._meeting,
+            open_directory() as self._stats_environment,
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as receiver,
         ):
-            signals = WithoutEchoes(receiver)
+            signals = DebouncedSignals(receiver)
             async with trio.open_nursery() as self._processes:
                 async with trio.open_nursery() as self._keepers:
                     self._keepers.start_soon(self._keep_all)
@@ -201,7 +188,7 @@ class Supervisor:
                         if number != signal.SIGHUP or terminal.is_gone:
                             break
                         logger.info("SIGHUP: replacing %s", _count(len(self._slots)))
-                        self._wishes.value += 1
+                        self._generation.value += 1
                     self._keepers.cancel_scope.cancel()
                 self._is_ending = True
                 if self._living:
@@ -224,7 +211,7 @@ class Supervisor:
     async def _watch(self, changes: AsyncIterator[object]) -> None:
         async for _ in changes:
             logger.info("the code has changed: replacing %s", _count(len(self._slots)))
-            self._wishes.value += 1
+            self._generation.value += 1
 
     # Keeping their number...
 
@@ -232,12 +219,7 @@ class Supervisor:
         # The first one shows whether it can work at all, and says so once for all.
         first, *others = self._slots
         self._keepers.start_soon(self._keep, first)
-        while not (first.worker and first.worker.is_ready):
-            if first.worker:
-                await first.worker.settled.wait()
-            if not (first.worker and first.worker.is_ready):
-                await first.wait_changed()
-        self._has_served = True
+        await self._has_served.wait()
         for slot in others:
             self._keepers.start_soon(self._keep, slot)
 
@@ -250,9 +232,9 @@ class Supervisor:
             started_at = trio.current_time()
             try:
                 async with slot.lock:
-                    if slot.worker is worker:  # else it was replaced
-                        slot.worker = await self._start()
-                worker = slot.worker
+                    if slot.worker.value is worker:  # else it was replaced
+                        slot.worker.value = await self._start()
+                worker = slot.worker.value
                 assert worker is not None
                 started_at = worker.started_at
                 await worker.ended.wait()
@@ -262,14 +244,14 @@ class Supervisor:
             except _CannotStartError as exc:
                 failure = str(exc)
                 waits_for_change = is_useless = False
-            if slot.worker is not worker:
+            if slot.worker.value is not worker:
                 continue
             if waits_for_change:
                 logger.error("%s: waiting for a change", failure)
-                await slot.wait_changed()
-            elif is_useless and not self._has_served:
+                await slot.worker.wait_transition()
+            elif is_useless and not self._has_served.is_set():
                 self._give_up(_USAGE_ERROR)  # it has said why
-            elif tries == _TRIES and not self._has_served:
+            elif tries == _TRIES and not self._has_served.is_set():
                 logger.error(
                     "%s: none has come to serve in %d tries, and no more are made", failure, tries
                 )
@@ -286,15 +268,15 @@ class Supervisor:
         self._keepers.cancel_scope.cancel()
 
     async def _replace_all(self) -> None:
-        wish = 0
+        generation = 0
         while True:
-            wish = await self._wishes.wait_value(partial(ne, wish))
+            generation = await self._generation.wait_value(partial(ne, generation))
             for slot in self._slots:
-                if not await self._replace(slot, wish):
+                if not await self._replace(slot, generation):
                     break
 
-    async def _replace(self, slot: _Slot, wish: int) -> bool:
-        """Put another one in the place of a worker, unless there is another wish before it serves.
+    async def _replace(self, slot: _Slot, generation: int) -> bool:
+        """Put another one in the place of a worker, unless the next generation is asked for first.
 
         Returns:
           Whether it serves.
@@ -305,7 +287,9 @@ class Supervisor:
             except _CannotStartError as exc:
                 logger.error("%s: the others stay", exc)
                 return False
-            await wait_any(worker.settled.wait, partial(self._wishes.wait_value, partial(ne, wish)))
+            await wait_any(
+                worker.settled.wait, partial(self._generation.wait_value, partial(ne, generation))
+            )
             if not worker.is_ready:
                 if not worker.ended.is_set():
                     logger.warning("%s has not begun to serve: another one is to be tried", worker)
@@ -317,7 +301,7 @@ class Supervisor:
                     worker.how_it_ended,
                 )
                 return False
-            before, slot.worker = slot.worker, worker
+            before, slot.worker.value = slot.worker.value, worker
         if before is not None:
             await before.stop(hurry=self._changes is not None)
         return True
@@ -343,10 +327,10 @@ class Supervisor:
             ours, theirs = socket.socketpair()
             with ExitStack() as stack, theirs:
                 stack.enter_context(ours)
-                text = describe_worker(theirs, self._fds, announces=not self._has_served)
+                text = describe_worker(theirs, self._fds, announces=not self._has_served.is_set())
                 process = await trio.lowlevel.open_process(
                     self._command,
-                    env={**os.environ, **self._meeting, VARIABLE: text},
+                    env={**os.environ, **self._stats_environment, VARIABLE: text},
                     pass_fds=(theirs.fileno(), *self._fds),
                     process_group=0,  # Ctrl-C is for the supervisor, which passes it on once
                     stdin=None if 0 in self._fds else DEVNULL,
@@ -364,7 +348,7 @@ class Supervisor:
             self._living.add(worker)
             task_status.started(worker)
             try:
-                async with run_and_cancelling(worker.receive_readiness, ours):
+                async with run_and_cancelling(worker.receive_readiness, ours, self._has_served):
                     await process.wait()
             finally:
                 process.kill()  # does nothing if it has ended

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ._app import App
     from ._config import Config
     from ._server import Server
-    from ._stalls import StallWatch
+    from ._timeouts import TimeoutWatch
     from ._transport import Bytes
 
 
@@ -50,11 +50,11 @@ async def open_client(app: App, *, window: int = 64 * 1024) -> AsyncIterator[Cli
     server = app._make_server()
     error: BaseException | None = None
     try:
-        async with server.running(), trio.open_nursery() as nursery:
+        async with server._running(), trio.open_nursery() as nursery:
             transport = _MemoryTransport(app.config, server._stalls, nursery, window)
 
             async def serve() -> None:
-                await server.serve_transport(transport)
+                await server._serve_transport(transport)
                 transport.close()
 
             nursery.start_soon(serve)
@@ -227,7 +227,7 @@ class _MemoryTransport(Transport):
     """Two buffers: one to the client, with a window, and one to the server, without."""
 
     def __init__(
-        self, config: Config, stalls: StallWatch, nursery: trio.Nursery, window: int
+        self, config: Config, stalls: TimeoutWatch, nursery: trio.Nursery, window: int
     ) -> None:
         super().__init__(config, stalls)
         self.window = window

@@ -112,7 +112,7 @@ class _ProtocolRun:
             while data := self._receive_body():
                 body += data
             self.events.append(("body", bytes(body)))
-        protocol.start_response(ResponseHead(), 5, close=False)
+        protocol.start_response(ResponseHead(), 5, closes=False)
         protocol.finish_response()
         try:
             while (discarded := protocol.discard_request_body()) is not None:
@@ -168,7 +168,7 @@ class Connections:
         stream = ScriptedStream(case)
         server, router = self._servers[case.config]
         async with self._checked(server):
-            await server.serve_stream(stream)
+            await server._serve_stream(stream)
         if stream.misuse:
             raise FindingError(stream.misuse)
         if not stream.is_closed:
@@ -191,7 +191,7 @@ class Connections:
             with failing_os(stream.socket.fileno(), faults, server._watcher):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(be_client, client, case, wire)
-                    await server.serve_stream(stream)
+                    await server._serve_stream(stream)
         if registered_descriptors(server._watcher):
             raise FindingError("a descriptor is still watched")
         if stream.socket.fileno() >= 0:
@@ -261,7 +261,7 @@ async def open_connections() -> AsyncIterator[Connections]:
                 for config in CONFIGS:
                     app, router = make_app(config, str(file))
                     server = Server(app._router, config)
-                    await stack.enter_async_context(server.running())
+                    await stack.enter_async_context(server._running())
                     servers.append((server, router))
                 yield Connections(servers, errors.messages)
     finally:

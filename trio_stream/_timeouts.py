@@ -1,4 +1,4 @@
-"""Which clients are too slow: one timer for all that wait for the same length of time."""
+"""Who takes too long: one timer for all that wait for the same length of time."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 _CLOCK_ERROR = 0.001
 
 
-class Stallable(Protocol):
+class Timed(Protocol):
     """What is waiting for its client. Neither method may raise."""
 
     def has_progressed(self) -> bool:
         """Whether the client took a byte since the last call, or since the timer started."""
 
-    def on_stall(self) -> None:
+    def on_timeout(self) -> None:
         """The client took nothing for the whole timeout."""
 
 
-class StallWatch:
+class TimeoutWatch:
     """Tells those whose client makes no progress for `timeout` seconds.
 
     The timeout is the same for all, so they stay in the order of their deadlines: starting
@@ -38,16 +38,16 @@ class StallWatch:
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self._deadlines: OrderedDict[Stallable, float] = OrderedDict()
+        self._deadlines: OrderedDict[Timed, float] = OrderedDict()
         self._started = trio.Event()
 
-    def start(self, sender: Stallable) -> None:
+    def start(self, sender: Timed) -> None:
         """Give `sender` the full timeout from now on."""
         self._deadlines[sender] = trio.current_time() + self.timeout
         self._deadlines.move_to_end(sender)
         self._started.set()
 
-    def stop(self, sender: Stallable) -> None:
+    def stop(self, sender: Timed) -> None:
         """End the timer of `sender`, if there is one."""
         self._deadlines.pop(sender, None)
 
@@ -64,17 +64,17 @@ class StallWatch:
                 if sender.has_progressed():
                     self.start(sender)
                 else:
-                    sender.on_stall()
+                    sender.on_timeout()
 
 
 class Timeouts:
     """The watches of a server that tell when a request takes too long to come or to be served."""
 
     def __init__(self, config: Config) -> None:
-        self.head = StallWatch(config.head_timeout)
-        self.keep_alive = StallWatch(config.keep_alive_timeout)
-        self.request = StallWatch(config.request_timeout)
-        self.rate = StallWatch(config.rate_grace)
+        self.head = TimeoutWatch(config.head_timeout)
+        self.keep_alive = TimeoutWatch(config.keep_alive_timeout)
+        self.request = TimeoutWatch(config.request_timeout)
+        self.rate = TimeoutWatch(config.rate_grace)
 
     def start(self, start_soon: StartSoon) -> None:
         """Have each watch at work in a task of its own; one without a timeout needs none."""
@@ -83,7 +83,7 @@ class Timeouts:
                 start_soon(watch.run)
 
 
-class Pace:
+class MinimumRate:
     """Whether a client keeps to a minimum rate, in all the time that it is waited for.
 
     It has an allowance of time, at first and at most the timeout of `watch`: waiting spends it, and
@@ -102,7 +102,7 @@ class Pace:
 
     def __init__(
         self,
-        watch: StallWatch,
+        watch: TimeoutWatch,
         rate: float,
         progress: Callable[[], int],
         on_slow: Callable[[], None],
@@ -110,7 +110,7 @@ class Pace:
         self._watch = watch
         self._rate = rate
         self._progress = progress
-        self.on_stall = on_slow
+        self.on_timeout = on_slow
         self._allowance = watch.timeout
         self._is_watched = False
         self._waiting_since: float | None = None

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from trio_stream import AbortReason, App, Config, Request, Response
-from trio_stream._stalls import StallWatch
+from trio_stream._timeouts import TimeoutWatch
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Sender:
         self.log.append((trio.current_time(), f"{self.name} moves" if progressed else self.name))
         return progressed
 
-    def on_stall(self) -> None:
+    def on_timeout(self) -> None:
         self.log.append((trio.current_time(), f"{self.name} stalls"))
         self.when_stalled()
 
@@ -50,7 +50,7 @@ def next_deadline() -> float:
 
 async def test_a_sender_stalls_after_exactly_the_timeout(autojump_clock: MockClock) -> None:
     log, (a,) = make_senders(1)
-    watch = StallWatch(60)
+    watch = TimeoutWatch(60)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         await trio.sleep(7)
@@ -68,7 +68,7 @@ async def test_a_sender_stalls_after_exactly_the_timeout(autojump_clock: MockClo
 
 async def test_what_was_started_before_the_watch_runs_counts(autojump_clock: MockClock) -> None:
     log, (a, b) = make_senders(2)
-    watch = StallWatch(60)
+    watch = TimeoutWatch(60)
     watch.start(a)
     await trio.sleep(10)
     watch.start(b)
@@ -84,7 +84,7 @@ async def test_senders_stall_in_the_order_in_which_they_were_started(
     autojump_clock: MockClock,
 ) -> None:
     log, (a, b, c, d) = make_senders(4)
-    watch = StallWatch(10)
+    watch = TimeoutWatch(10)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         watch.start(b)
@@ -101,7 +101,7 @@ async def test_senders_stall_in_the_order_in_which_they_were_started(
 
 async def test_starting_again_gives_the_full_timeout(autojump_clock: MockClock) -> None:
     log, (a, b) = make_senders(2)
-    watch = StallWatch(10)
+    watch = TimeoutWatch(10)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         watch.start(a)
@@ -117,7 +117,7 @@ async def test_starting_again_gives_the_full_timeout(autojump_clock: MockClock) 
 
 async def test_what_was_stopped_does_not_stall(autojump_clock: MockClock) -> None:
     log, (a, b, c) = make_senders(3)
-    watch = StallWatch(10)
+    watch = TimeoutWatch(10)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         watch.stop(a)  # there is nothing to stop
@@ -144,7 +144,7 @@ async def test_what_was_stopped_does_not_stall(autojump_clock: MockClock) -> Non
 
 async def test_progress_gives_the_full_timeout_once_more(autojump_clock: MockClock) -> None:
     log, (a, b) = make_senders(2)
-    watch = StallWatch(10)
+    watch = TimeoutWatch(10)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         watch.start(a)
@@ -171,7 +171,7 @@ async def test_a_sender_may_start_and_stop_others_when_it_stalls(
     autojump_clock: MockClock,
 ) -> None:
     log, (a, b, c) = make_senders(3)
-    watch = StallWatch(10)
+    watch = TimeoutWatch(10)
     a.when_stalled = lambda: watch.stop(b)
 
     def start_again() -> None:
@@ -194,7 +194,7 @@ async def test_a_sender_may_start_and_stop_others_when_it_stalls(
 
 async def test_many_senders(autojump_clock: MockClock) -> None:
     log, senders = make_senders(10_000)
-    watch = StallWatch(60)
+    watch = TimeoutWatch(60)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -220,7 +220,7 @@ async def test_many_senders(autojump_clock: MockClock) -> None:
 
 async def test_the_timer_is_idle_when_nobody_is_blocked(autojump_clock: MockClock) -> None:
     _, (a, b) = make_senders(2)
-    watch = StallWatch(60)
+    watch = TimeoutWatch(60)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -246,7 +246,7 @@ async def test_the_timer_is_idle_when_nobody_is_blocked(autojump_clock: MockCloc
 
 async def test_without_a_timeout_nobody_stalls(autojump_clock: MockClock) -> None:
     log, (a, b) = make_senders(2)
-    watch = StallWatch(inf)
+    watch = TimeoutWatch(inf)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         watch.start(a)
