@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ import pytest
 from trio_stream import App, _line_writer, _log_writer
 from trio_stream._access_log import combined_line
 from trio_stream._access_log import logger as access_logger
+from trio_stream._line_writer import LineWriter
 from trio_stream._log_writer import _LINES, AccessLogHandler, BackgroundHandler, open_log
 from trio_stream.testing import open_client
 
@@ -38,19 +40,23 @@ def read_to_end(reader: FileIO, writer: FileIO) -> bytes:
     return reader.read()
 
 
+@contextmanager
+def lines_to(file: FileIO) -> Iterator[AccessLogHandler]:
+    with closing(LineWriter(file.fileno())) as writer:
+        yield AccessLogHandler(writer, combined_line)
+
+
 def test_records_become_lines(pipe: tuple[FileIO, FileIO]) -> None:
-    handler = BackgroundHandler(pipe[1].fileno())
-    handler.handle(record("one %d", 1))
-    handler.close()
+    with closing(LineWriter(pipe[1].fileno())) as writer:
+        BackgroundHandler(writer).handle(record("one %d", 1))
     assert read_to_end(*pipe) == b"one 1\n"
 
 
 def test_a_mistake_in_a_message_is_told_as_ever(
     pipe: tuple[FileIO, FileIO], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handler = BackgroundHandler(pipe[1].fileno())
-    handler.handle(record("%d", "no number"))
-    handler.close()
+    with closing(LineWriter(pipe[1].fileno())) as writer:
+        BackgroundHandler(writer).handle(record("%d", "no number"))
     assert "--- Logging error ---" in capsys.readouterr().err
 
 
@@ -70,7 +76,8 @@ SECOND = FIRST.replace(b"first", b"second").replace(b"-1", b"-2")
 async def test_responses_become_lines(
     pipe: tuple[FileIO, FileIO], autojump_clock: trio.testing.MockClock
 ) -> None:
-    await answered(AccessLogHandler(pipe[1].fileno(), combined_line), "/first", "/second")
+    with lines_to(pipe[1]) as handler:
+        await answered(handler, "/first", "/second")
     assert re.fullmatch(FIRST + SECOND, read_to_end(*pipe))
 
 
@@ -79,8 +86,11 @@ async def test_others_may_see_records_of_responses_as_well(
     caplog: pytest.LogCaptureFixture,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    with _log_writer._logging(access_logger, logging.INFO, caplog.handler):
-        await answered(AccessLogHandler(pipe[1].fileno(), combined_line), "/first", "/second")
+    with (
+        _log_writer._logging(access_logger, logging.INFO, caplog.handler),
+        lines_to(pipe[1]) as handler,
+    ):
+        await answered(handler, "/first", "/second")
     assert re.fullmatch(FIRST + SECOND, read_to_end(*pipe))
     assert [vars(record)["target"] for record in caplog.records] == ["/first", "/second"]
 
@@ -90,19 +100,20 @@ async def test_a_record_of_something_else_does_not_end_the_log(
     capsys: pytest.CaptureFixture[str],
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    handler = AccessLogHandler(pipe[1].fileno(), combined_line)
-    handler.handle(record("no response"))
-    assert "KeyError" in capsys.readouterr().err
-    await answered(handler, "/first", "/second")
+    with lines_to(pipe[1]) as handler:
+        handler.handle(record("no response"))
+        assert "KeyError" in capsys.readouterr().err
+        await answered(handler, "/first", "/second")
     assert re.fullmatch(FIRST + SECOND, read_to_end(*pipe))
 
 
 def test_what_is_said_in_json_is_json(pipe: tuple[FileIO, FileIO]) -> None:
-    make_line, make_note = _LINES["json"]
-    with patch.object(_line_writer, "_MAX_QUEUED", -1):
-        handler = AccessLogHandler(pipe[1].fileno(), make_line, make_note)
-        handler._writer.put("a line")
-        handler.close()
+    _, make_note = _LINES["json"]
+    with (
+        patch.object(_line_writer, "_MAX_QUEUED", -1),
+        closing(LineWriter(pipe[1].fileno(), make_note)) as writer,
+    ):
+        writer.put("a line")
     text = "1 lines of this log were dropped: nobody read it fast enough"
     assert json.loads(read_to_end(*pipe)) == {"message": text}
 
@@ -114,13 +125,13 @@ async def test_filters_are_obeyed(
     def is_second(record: logging.LogRecord) -> bool:
         return "/second" in record.getMessage()
 
-    handler = AccessLogHandler(pipe[1].fileno(), combined_line)
-    filterer = access_logger if of_logger else handler
-    filterer.addFilter(is_second)
-    try:
-        await answered(handler, "/first", "/second")
-    finally:
-        filterer.removeFilter(is_second)
+    with lines_to(pipe[1]) as handler:
+        filterer = access_logger if of_logger else handler
+        filterer.addFilter(is_second)
+        try:
+            await answered(handler, "/first", "/second")
+        finally:
+            filterer.removeFilter(is_second)
     assert re.fullmatch(SECOND, read_to_end(*pipe))
 
 
@@ -165,3 +176,16 @@ def test_a_terminal_gets_lines_that_make_way_for_those_of_transfers(
         assert handler.stream is terminal
         logging.getLogger("somebody").info("hello")
     assert terminal.getvalue().endswith(" INFO somebody: hello\n")
+
+
+async def test_an_app_may_configure_logging(
+    pipe: tuple[FileIO, FileIO], tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    stdout = tmp_path / "stdout"
+    with stdout.open("wb", buffering=0) as file, written_to(file, pipe[1], "combined"):
+        logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+        logging.getLogger("somebody").info("hello")
+        async with open_client(App()) as client:
+            await (await client.get("/first")).read()
+    assert read_to_end(*pipe).endswith(b" INFO somebody: hello\n")
+    assert re.fullmatch(FIRST, stdout.read_bytes())

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from ._access_log import Outcome, OutcomeHandler, combined_line, json_line, json_note
@@ -48,17 +48,23 @@ def open_log(access_log: AccessLog, *, show_process: bool = False) -> Iterator[N
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     with ExitStack() as stack:
+
+        def open_writer(fd: int, to_note: NoteMaker = str) -> LineWriter:
+            return stack.enter_context(closing(LineWriter(fd, to_note)))
+
         process = "[%(process)d]" if show_process else ""
         # Lines about transfers in a terminal make way for those of a handler of streams.
         is_terminal = sys.stderr is not None and sys.stderr.isatty()
-        errors = logging.StreamHandler() if is_terminal else BackgroundHandler(_STDERR)
+        errors: logging.Handler = logging.StreamHandler()
+        if not is_terminal:
+            errors = BackgroundHandler(open_writer(_STDERR))
         errors.setFormatter(logging.Formatter(_ERROR_FORMAT.format(process)))
         stack.enter_context(_logging(logging.getLogger(), logging.INFO, errors))
         if access_log == "off":
             stack.enter_context(_logging(access_logger, logging.WARNING))
         else:
             make_line, make_note = _LINES[access_log]
-            lines = AccessLogHandler(_STDOUT, make_line, make_note)
+            lines = AccessLogHandler(open_writer(_STDOUT, make_note), make_line)
             stack.enter_context(_logging(access_logger, logging.INFO, lines))
         yield
 
@@ -83,11 +89,15 @@ def _logging(
 
 
 class BackgroundHandler(logging.Handler):
-    """Has a thread write the lines to a descriptor, as `LineWriter` does."""
+    """Hands lines to a `LineWriter`, which outlives it.
 
-    def __init__(self, fd: int, to_note: NoteMaker = str) -> None:
+    `logging.config.dictConfig` closes all handlers that there are, and leaves them where they are:
+    those of the standard library go on then.
+    """
+
+    def __init__(self, writer: LineWriter) -> None:
         super().__init__()
-        self._writer = LineWriter(fd, to_note)
+        self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the line for `record`."""
@@ -98,11 +108,6 @@ class BackgroundHandler(logging.Handler):
         else:
             self._writer.put(line)
 
-    def close(self) -> None:
-        """Write what is queued; what nobody takes within a second is lost."""
-        super().close()
-        self._writer.close()
-
 
 class AccessLogHandler(BackgroundHandler, OutcomeHandler):
     """The same for an access log.
@@ -110,8 +115,8 @@ class AccessLogHandler(BackgroundHandler, OutcomeHandler):
     If there are other handlers or filters, outcomes come as records, like anything else.
     """
 
-    def __init__(self, fd: int, make_line: LineMaker, make_note: NoteMaker = str) -> None:
-        super().__init__(fd, make_note)
+    def __init__(self, writer: LineWriter, make_line: LineMaker) -> None:
+        super().__init__(writer)
         self._make_line = make_line
 
     def take(self, created: float, outcome: Outcome) -> None:
