@@ -4,12 +4,14 @@ Open http://127.0.0.1:8000/ in a browser, or try:
 
     curl --no-buffer http://127.0.0.1:8000/clock
 
-When the page is closed, the block of `events()` ends, and with it the handler.
+When the page is closed, the block of `events()` ends, and with it the handler. When the server
+shuts down, the clock ends itself, so nobody waits for it, and the page connects again.
 """
 
 from datetime import datetime, timedelta
 
 import trio
+from trio_util import move_on_when
 
 from trio_stream import App, Request, Response
 
@@ -34,7 +36,7 @@ def page(res: Response, req: Request) -> None:
 
 @app.get("/clock")
 async def clock(res: Response, req: Request) -> None:
-    async with res.events() as events:
+    async with res.events() as events, move_on_when(res.wait_shutdown):
         while True:
             now = datetime.now().astimezone()
             await events.send(f"{now:%H:%M:%S}", event="time", id=int(now.timestamp()))

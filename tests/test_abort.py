@@ -558,6 +558,7 @@ async def test_every_async_method_checks_for_cancellation() -> None:
             ("empty send_chunk", lambda: res.send_chunk(b"", 1)),
             ("drain", res.drain),
             ("wait_aborted", res.wait_aborted),
+            ("wait_shutdown", res.wait_shutdown),
         ):
             with trio.CancelScope() as scope:
                 scope.cancel()
@@ -569,7 +570,9 @@ async def test_every_async_method_checks_for_cancellation() -> None:
 
     async with open_client(app) as client:
         await (await client.get("/")).read()
-        assert checked == ["send_chunk", "empty send_chunk", "drain", "wait_aborted"]
+        assert checked == [
+            *("send_chunk", "empty send_chunk", "drain", "wait_aborted", "wait_shutdown")
+        ]
 
 
 async def test_server_that_is_cancelled_aborts_its_responses(kind: Kind) -> None:

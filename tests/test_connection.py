@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,8 @@ from trio_stream import App, Config, Request, Response
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from trio.testing import MockClock
 
     from tests.harness import Kind
@@ -307,3 +311,59 @@ async def test_client_that_goes_between_two_requests_leaves_nothing_behind(kind:
         await wait_all_tasks_blocked()
         assert peer.stats.open_connections == 0
         assert peer.stats.aborts == {}
+
+
+# Context variables...
+
+user = ContextVar("user", default="nobody")
+
+
+def app_that_knows_its_user() -> App:
+    app = App()
+
+    @app.get("/:name")
+    async def answer(res: Response, req: Request) -> None:
+        before = user.get()
+        user.set(req.params["name"])
+        await trio.sleep(0)
+        res.end(f"{before}, now {user.get()}")
+
+    return app
+
+
+async def test_context_variables_are_not_for_the_next_request(kind: Kind) -> None:
+    token = user.set("somebody")  # what a server begins with, its handlers do as well
+    try:
+        async with open_peer(app_that_knows_its_user(), kind) as peer:
+            for requests in (1, 3):
+                await peer.send_all(get("/alice") * requests)
+                for _ in range(requests):
+                    await peer.receive_head()
+                    assert await peer.receive_exactly(19) == b"somebody, now alice"
+    finally:
+        user.reset(token)
+
+
+async def test_serving_a_stream_leaves_the_context_of_its_task() -> None:
+    app = app_that_knows_its_user()
+
+    @app.lifespan
+    @asynccontextmanager
+    async def know_the_user() -> AsyncIterator[None]:
+        token = user.set("bob")
+        yield
+        user.reset(token)
+
+    async def talk() -> None:
+        async with ours:
+            await ours.send_all(get("/alice") + get("/carol", "Connection: close"))
+            received = b"".join([data async for data in ours])
+        assert received.count(b"\r\n\r\nbob, now ") == 2
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk)
+        token = user.set("dave")
+        await app.serve_stream(theirs)
+        assert user.get() == "dave"
+        user.reset(token)

@@ -160,6 +160,33 @@ async def test_a_response_has_its_grace(autojump_clock: MockClock) -> None:
     assert told == []
 
 
+@pytest.mark.parametrize("waiting", [0, 1, 3])
+async def test_a_response_may_end_when_a_shutdown_begins(
+    waiting: int, autojump_clock: MockClock
+) -> None:
+    app = App()
+
+    @app.get("/")
+    async def endless(res: Response, _: Request) -> None:
+        async with trio.open_nursery() as nursery:
+            for _number in range(waiting):
+                nursery.start_soon(res.wait_shutdown)
+            if not waiting:  # it is told as well who asks late
+                await trio.sleep(10)
+        await res.wait_shutdown()
+        res.end("well")
+
+    async with open_client(app) as client:
+        await client.send_all(get("/"))
+        await trio.sleep(5)
+        assert (client.unread, client.stats.active_responses) == (0, 1)
+        client.server.shutdown()
+        answer = without_date(await client.receive_some())
+        assert answer == LAST_HELLO.replace(b"hello", b"well").replace(b": 5", b": 4")
+        assert trio.current_time() == (5 if waiting else 10)
+        assert not client.server.has_cut_off
+
+
 @pytest.mark.parametrize("cancel_on_abort", [True, False])
 @pytest.mark.parametrize(
     ("graces", "seconds"),

@@ -95,6 +95,15 @@ async def test_clock_ticks_and_ends_with_its_client(autojump_clock: MockClock) -
         assert client.stats.active_responses == 0
 
 
+async def test_clock_ends_when_the_server_shuts_down(autojump_clock: MockClock) -> None:
+    async with open_client(run_example("events")["app"]) as client:
+        response = await client.get("/clock")
+        await response.receive_some()
+        client.server.shutdown()
+        await response.read()  # it is complete
+        assert client.stats.aborts == {}
+
+
 async def test_tokens_come_one_by_one(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

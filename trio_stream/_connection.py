@@ -65,6 +65,7 @@ class Connection:
         self._stats = stats
         self._timeouts = timeouts
         self._flusher = flusher
+        self._context = trio.lowlevel.current_task().context
         self._id = os.urandom(6).hex()
         self._requests = 0
         self._is_late = False  # the client has sent no request in time
@@ -106,6 +107,7 @@ class Connection:
             if self._is_cut:
                 self._transport.reset()
             self._stats.open_connections -= 1
+            trio.lowlevel.current_task().context = self._context  # it may be somebody else's task
 
     async def _finish(self) -> None:
         if self._is_cut:
@@ -123,7 +125,7 @@ class Connection:
         """
         self._is_shutting_down = True
         if self._response is not None:
-            self._response._closes = True
+            self._response._begin_shutdown()
         elif self._is_idle:
             if self._is_fresh:
                 self._cancel_scope.deadline = self._opened_at + self._config.linger_timeout
@@ -170,6 +172,9 @@ class Connection:
 
     async def _receive_head(self) -> RequestHead | None:
         """The next request's head; `None` when the client has ended its stream instead."""
+        # What the last handler has set is not for the next one, which may serve somebody else,
+        # behind a proxy. Trio uses the copy from the next wait on, and there is one.
+        trio.lowlevel.current_task().context = self._context.copy()
         head = self._protocol.next_request() if self._protocol.head_has_begun else None
         if head is not None:
             # It was pipelined. Nothing else here has to wait, and the other connections want their

@@ -78,6 +78,7 @@ class ResponseBase:
         self._turn = SendTurn(transport, stats, config.send_budget)
         self._begin_uncorked()
         self._wakeup: trio.Event | None = None
+        self._shutdown: trio.Event | None = None  # once somebody waits for it
         self._writable_handler: Callable[..., object] | None = None
         self._aborted_handlers: list[Callable[..., object]] = []
 
@@ -117,6 +118,20 @@ class ResponseBase:
         while self._abort_reason is None:
             await self._park()
         return self._abort_reason
+
+    async def wait_shutdown(self) -> None:
+        """Park until the server begins to shut down: the response has its grace to end.
+
+        For one that would not, such as an endless stream of events::
+
+            async with res.events() as events, trio_util.move_on_when(res.wait_shutdown):
+                while True: ...
+        """
+        await checkpoint()
+        if not self._stats.shutting_down:
+            if self._shutdown is None:
+                self._shutdown = trio.Event()
+            await self._shutdown.wait()
 
     def on_aborted(self, handler: Callable[[Self], object]) -> Self:
         """Have `handler(res)` called once if the response ends before it is complete.
@@ -169,6 +184,11 @@ class ResponseBase:
             self._protocol.finish_response()
         self._forget_handlers()
         self._wake()
+
+    def _begin_shutdown(self) -> None:
+        self._closes = True
+        if self._shutdown is not None:
+            self._shutdown.set()
 
     def _abort(self, reason: AbortReason) -> None:
         """End the response early. The order is part of the contract, and nothing in it yields."""

@@ -302,8 +302,8 @@ class Supervisor:
                 )
                 return False
             before, slot.worker.value = slot.worker.value, worker
-        if before is not None:
-            await before.stop(hurry=self._changes is not None)
+        if before is not None:  # while its responses end, the next one is replaced
+            self._keepers.start_soon(partial(before.stop, hurry=self._changes is not None))
         return True
 
     # Processes...

@@ -6,6 +6,7 @@ See the other files of this folder for what stands around it.
 """
 
 import trio
+from trio_util import move_on_when
 
 from trio_stream import App, Config, Request, Response
 
@@ -23,7 +24,7 @@ def hello(res: Response, req: Request) -> None:
 
 @app.get("/clock")
 async def clock(res: Response, req: Request) -> None:
-    async with res.events() as events:
+    async with res.events() as events, move_on_when(res.wait_shutdown):
         while True:
             await events.send("tick")
             await trio.sleep(1)
