@@ -26,6 +26,7 @@ class Plan:
     Attributes:
       size: Of the body.
       cuts: Where one chunk ends and the next begins.
+      pauses: Before which chunks the handler waits for something else.
       way: How the handler sends them.
       window: At first.
       moves: What the client does, in turn: receive so many bytes, then set its window.
@@ -34,6 +35,7 @@ class Plan:
 
     size: int
     cuts: list[int]
+    pauses: set[int]
     way: Way
     window: int
     moves: list[tuple[int, int]]
@@ -49,6 +51,7 @@ plans = st.builds(
     Plan,
     size=st.integers(0, 3000),
     cuts=st.lists(st.integers(0, 3000), max_size=8),
+    pauses=st.sets(st.integers(0, 8)),
     way=st.sampled_from(Way.__args__),  # type: ignore[attr-defined]
     window=st.integers(0, 3000),
     moves=st.lists(st.tuples(st.integers(1, 800), st.integers(0, 800)), max_size=8),
@@ -63,6 +66,8 @@ async def send(res: Response, plan: Plan) -> None:
         await res.drain()
         return
     for number, chunk in enumerate(plan.chunks()):
+        if number in plan.pauses:
+            await trio.sleep(0.1)
         if plan.way == "send_chunk" or (plan.way == "mixed" and number % 2):
             ok, done = await res.send_chunk(chunk, plan.size)
         elif plan.way == "try_end":
@@ -190,7 +195,7 @@ async def follow_plan(plan: Plan) -> None:
 def test_cancelled_chunk_can_be_resumed_at_the_offset(
     size: int, cuts: list[int], window: int, reads: list[int]
 ) -> None:
-    plan = Plan(size, cuts, "send_chunk", window, [], "complete")
+    plan = Plan(size, cuts, set(), "send_chunk", window, [], "complete")
 
     async def main() -> None:
         app = App()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from tests.clients import until
-from tests.harness import connect, get, start_server
+from tests.harness import connect, get, pattern, start_server
 from trio_stream import App, Config, _turn
 from trio_stream._socket_transport import SocketTransport
 from trio_stream._transport import Transport
@@ -279,6 +279,99 @@ def test_handler_that_works_for_its_chunks_lets_others_run(
     busy = [count for count in turns if count]
     assert then <= busy[0] <= at_first
     assert set(busy[1:-1]) == {then}
+
+
+def test_small_chunks_after_large_ones_let_others_run() -> None:
+    clock = Work()
+    app = App()
+    longest = 0.0
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        nonlocal longest
+        steps = Steps(trio.lowlevel.current_task())
+        trio.lowlevel.add_instrument(steps)
+        for _number in range(300):
+            await res.send_chunk(bytes(16384))
+        began_at, seen = clock.now, steps.count
+        for _number in range(3000):
+            clock.now += 0.001
+            await res.send_chunk(bytes(10))
+            if steps.count > seen:
+                longest = max(longest, clock.now - began_at)
+                began_at, seen = clock.now, steps.count
+        trio.lowlevel.remove_instrument(steps)
+
+    async def main() -> None:
+        async with open_client(app, window=10_000_000) as client:
+            assert len(await (await client.get("/")).read()) == 300 * 16384 + 30_000
+
+    trio.run(main, clock=clock)
+    assert 0.01 <= longest <= 0.08  # 64 chunks, and what is due after them
+
+
+@pytest.mark.parametrize("work", [0.0, 0.001])
+def test_task_that_sends_on_many_responses_has_one_turn_for_all(work: float) -> None:
+    clock = Work()
+    app = App()
+    members: list[Response] = []
+    turns: list[int] = []
+
+    @app.get("/join")
+    async def join(res: Response, _: Request) -> None:
+        await res.send_chunk(b"hello")
+        members.append(res)
+        await res.wait_aborted()
+
+    @app.get("/tell")
+    async def tell(res: Response, _: Request) -> None:
+        steps = Steps(trio.lowlevel.current_task())
+        for _round in range(3):
+            clock.now += 1
+            await trio.sleep(0)
+            trio.lowlevel.add_instrument(steps)
+            before = steps.count
+            for member in members:
+                await member.send_chunk(bytes(100))
+                clock.now += work
+            turns.append(steps.count - before)
+            trio.lowlevel.remove_instrument(steps)
+        res.end()
+
+    async def main() -> None:
+        server = app._make_server()
+        async with server._running(), trio.open_nursery() as nursery:
+            for path in ["/join"] * 20 + ["/tell"]:
+                ours, theirs = memory_stream_pair()
+                nursery.start_soon(server._serve_stream, theirs)
+                await ours.send_all(get(path))
+                await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=clock)
+    # With 21 responses, a turn takes an eighth of 10 ms: two sends that work, or some more.
+    assert all(5 <= count <= 10 if work else count == 0 for count in turns)
+
+
+@pytest.mark.parametrize("total_size", [10_440 + 1, None])
+async def test_chunk_that_goes_in_part_after_an_empty_one_and_a_wait_is_sent_once(
+    total_size: int | None, autojump_clock: MockClock
+) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        await res.send_chunk(bytes(100), total_size)
+        await res.send_chunk(bytes(100), total_size)
+        await res.send_chunk(b"", total_size)
+        await trio.sleep(1)
+        assert await res.send_chunk(pattern(10_240), total_size) == (True, False)
+        assert res.get_write_offset() == 10_440
+        await res.send_chunk(b"!", total_size)
+
+    async with open_client(app, window=1000) as client:
+        body = await (await client.get("/")).read()
+    assert body == bytes(200) + pattern(10_240) + b"!"
 
 
 async def test_handler_that_waits_between_its_chunks_has_a_turn_for_each(

@@ -249,27 +249,30 @@ class BasicResponse(SendingResponse):
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
         view = data if type(data) is bytes else _byte_view(data)
+        size = len(view)
         start = self._outgoing.offset
         turn = self._turn
-        # Like the chunks before it, and not the last one?
-        is_plain = (
-            start < start + len(view) < self._plain_until
-            and total_size == self._total_size
-            and not self._sending
-        )
-        if is_plain and (start < turn.look_at or turn.goes_on(start, len(view))):
-            # Nearly all chunks go this way, which saves a third of what is not the system call.
-            self._sending = True  # others run before a cancelled one ends
-            try:
-                await checkpoint_if_cancelled()
-            finally:
-                self._sending = False
-            if self._corks(view):
-                if self._cork(view):
-                    return SENT
-            elif self._send(view, is_lent=True) == len(view) and not self._outgoing.blocked:
+        # Nearly all chunks are like those before them, and not the last one: what can be left out
+        # for these is a third of what is not the system call.
+        if (
+            not start < start + size < self._plain_until
+            or total_size != self._total_size
+            or self._sending
+        ):
+            return await self._send_all(view, total_size, start)
+        if (start >= turn.look_at or size < turn.look_below) and not turn.goes_on(start, size):
+            return await self._send_all(view, total_size, start, turn_is_over=True)
+        self._sending = True  # others run before a cancelled one ends
+        try:
+            await checkpoint_if_cancelled()
+        finally:
+            self._sending = False
+        if self._corks(view):
+            if self._cork(view):
                 return SENT
-        return await self._send_all(view, total_size, start, is_plain=is_plain)
+        elif self._send(view, is_lent=True) == size and not self._outgoing.blocked:
+            return SENT
+        return await self._send_all(view, total_size, start, turn_is_over=False)
 
     async def drain(self) -> None:
         """Park until what `write` or `end` queued has gone, or the response is aborted."""

@@ -33,15 +33,16 @@ class SendingResponse(ResponseBase):
         total_size: int | None,
         start: int,
         *,
-        is_plain: bool = False,
+        turn_is_over: bool | None = None,
     ) -> SendResult:
         """As `send_chunk`, with all that can come in between; also for a part of a file.
 
         Args:
-          view: What is to be sent; the beginning of it may have been sent already.
+          view: What is to be sent.
           total_size: As in `send_chunk`.
           start: The offset of its first byte.
-          is_plain: It is like what was sent before it, and not the end.
+          turn_is_over: Of a chunk that is like those before it, and not the last one: whether
+            others are to run first. If not, its beginning may have been sent already.
 
         Raises:
           FileTooShortError, io.UnsupportedOperation: As `Transport.send_file`.
@@ -52,10 +53,12 @@ class SendingResponse(ResponseBase):
         if not self._head_started:
             self._turn.begin(self._outgoing.offset)
         try:
-            is_turn_over = start >= self._turn.look_at and (
-                is_plain or not self._turn.goes_on(start, len(view))
-            )
-            if is_turn_over or not view or self._abort_was_told or not self._has_body:
+            is_plain = turn_is_over is not None
+            if turn_is_over is None:
+                size = len(view)
+                looks = start >= self._turn.look_at or size < self._turn.look_below
+                turn_is_over = looks and not self._turn.goes_on(start, size)
+            if turn_is_over or not view or self._abort_was_told or not self._has_body:
                 if self._outgoing.is_corked and not self._outgoing.blocked:
                     self._flush()
                 await cancel_shielded_checkpoint()

@@ -30,9 +30,6 @@ _MOST_SHARING = 8
 # has been quick and becomes slow keeps the others waiting for so many chunks, once.
 _CHUNKS_UNLOOKED = 64
 
-# Trio forgets this mark of a task when others run.
-_SAME_TURN = object()
-
 
 class Turn:
     """The turn of a response that could send on without end.
@@ -67,16 +64,23 @@ class Turn:
 class SendTurn(Turn):
     """The turn of a response that is sent chunk by chunk, in equal shares with all others.
 
+    Its time is that of its task, which may send on many responses. So the time when it ends is kept
+    with the task, in `custom_sleep_data`: Trio forgets that when others run.
+
     Args:
       transport: As for a `Turn`.
       stats: Those of the server, which tell how many responses there are.
       send_budget: How many bytes all of them send before other tasks run.
 
     Attributes:
-      look_at: The offset from which on a chunk may be sent only if the turn `goes_on`.
+      look_at: From this offset on, a chunk may be sent only if the turn `goes_on`.
+      look_below: The same for a chunk of less than so many bytes.
     """
 
-    __slots__ = ("_deadline", "_end", "_look_after", "_send_budget", "_size", "_stats", "look_at")
+    __slots__ = (
+        *("_deadline", "_end", "_look_after", "_send_budget", "_size", "_stats"),
+        *("look_at", "look_below"),
+    )
 
     def __init__(self, transport: Transport, stats: Stats, send_budget: int) -> None:
         super().__init__(transport)
@@ -85,21 +89,25 @@ class SendTurn(Turn):
         self._size = self._end = 0
         self._deadline = inf
         self.look_at = self._look_after = 1
+        self.look_below = 0
 
     def begin(self, offset: int) -> None:
-        """Begin a turn at `offset`: others have run, or there is nothing they could wait for."""
-        trio.lowlevel.current_task().custom_sleep_data = _SAME_TURN
+        """Begin a turn at `offset`: that of the task, if it has begun one."""
+        task = trio.lowlevel.current_task()
         sharing = min(self._sharing(), _MOST_SHARING)
+        if not isinstance(task.custom_sleep_data, float):
+            task.custom_sleep_data = trio.current_time() + LONGEST_TURN / sharing
+        self._deadline = task.custom_sleep_data
         self._size = max(self._send_budget // sharing, 1)
         self._end = offset + self._size
-        self._deadline = trio.current_time() + LONGEST_TURN / sharing
         self.look_at = min(offset + self._look_after, self._end)
 
     def goes_on(self, offset: int, size: int) -> bool:
         """Whether a chunk of `size` bytes may be sent at `offset` before others have their turn."""
-        if trio.lowlevel.current_task().custom_sleep_data is not _SAME_TURN:
-            self.begin(offset)  # the handler has waited for something else
-            return True
+        if trio.lowlevel.current_task().custom_sleep_data is not self._deadline:
+            # The handler has waited for something else, or sent something else.
+            self.begin(offset)
+        self.look_below = size
         if trio.current_time() > self._deadline:
             # The handler takes its time for each chunk, and next time this is noticed earlier.
             self._look_after = 1
@@ -109,7 +117,7 @@ class SendTurn(Turn):
             if longest <= self._size or self.is_over(offset, longest):
                 return False
             self._end = offset + self._size
-        self._look_after = min(max(2 * self._look_after, size), _CHUNKS_UNLOOKED * size)
+        self._look_after = max(min(max(2 * self._look_after, size), _CHUNKS_UNLOOKED * size), 1)
         self.look_at = min(offset + self._look_after, self._end)
         return True
 
