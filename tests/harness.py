@@ -78,6 +78,10 @@ class Peer(ABC):
         """Send a few bytes without letting others run."""
         raise NotImplementedError
 
+    def send_last_now(self, data: bytes) -> None:
+        """The same, and the end of the stream with them."""
+        raise NotImplementedError
+
     @abstractmethod
     async def receive_some(self, max_bytes: int = 65536) -> bytes: ...
 
@@ -122,6 +126,10 @@ class MemoryPeer(Peer):
     def send_now(self, data: bytes) -> None:
         self._client._transport.send_to_server(data)
 
+    def send_last_now(self, data: bytes) -> None:
+        self.send_now(data)
+        self._client.send_eof()
+
     async def receive_some(self, max_bytes: int = 65536) -> bytes:
         return await self._client.receive_some(max_bytes)
 
@@ -145,6 +153,10 @@ class SocketPeer(Peer):
 
     def send_now(self, data: bytes) -> None:
         assert os.write(self._stream.socket.fileno(), data) == len(data)
+
+    def send_last_now(self, data: bytes) -> None:
+        self.send_now(data)
+        self._stream.socket.shutdown(socket.SHUT_WR)
 
     async def receive_some(self, max_bytes: int = 65536) -> bytes:
         return bytes(await self._stream.receive_some(max_bytes))
@@ -201,6 +213,12 @@ class TLSPeer(Peer):
     def send_now(self, data: bytes) -> None:
         self.ssl.write(data)
         self.below.send_now(self._encrypted.read())
+
+    def send_last_now(self, data: bytes) -> None:
+        self.ssl.write(data)
+        with suppress(ssl.SSLError):
+            self.ssl.unwrap()
+        self.below.send_last_now(self._encrypted.read())
 
     async def receive_some(self, max_bytes: int = 65536) -> bytes:
         try:

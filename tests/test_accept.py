@@ -208,6 +208,14 @@ async def test_burst_is_served() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_a_default_timeout_of_sockets_is_not_for_the_server() -> None:
+    socket.setdefaulttimeout(0.05)  # as programs do for urllib and the like
+    try:
+        await test_burst_is_served()
+    finally:
+        socket.setdefaulttimeout(None)
+
+
 @pytest.mark.parametrize("epoll", [True, False])
 async def test_a_client_that_was_reset_before_it_was_accepted_has_an_address(
     epoll: bool, monkeypatch: pytest.MonkeyPatch

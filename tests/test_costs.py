@@ -21,7 +21,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.harness import connect, get, open_peer, start_server
-from trio_stream import App, Config, Response
+from trio_stream import AbortReason, App, Config, Response
 from trio_stream._framing import ChunkedDecoder
 from trio_stream._readiness import HAVE_EPOLL, ReadinessWatcher
 from trio_stream._stream_transport import open_transport
@@ -346,6 +346,33 @@ async def test_a_connection_leaves_nothing_behind(kind: Kind, rate: float) -> No
         del peer
     await wait_all_tasks_blocked()
     assert [value for value in living() if id(value) not in before] == []
+    del others
+
+
+@pytest.mark.usefixtures("no_gc")
+@where_nurseries_leave_no_cycle
+@pytest.mark.parametrize("epoll", [True, False])
+async def test_a_running_server_keeps_nothing_of_a_connection(
+    nursery: trio.Nursery, epoll: bool
+) -> None:
+    def living() -> list[object]:
+        return [value for value in gc.get_objects() if isinstance(value, Transport | Response)]
+
+    before = list(map(id, others := living()))  # of other tests
+    app = make_app(Config(stall_timeout=0.05))
+    server = await start_server(nursery, app, epoll=epoll)
+    with trio.fail_after(TIMEOUT):
+        for number, takes_all in enumerate((True, False), start=1):
+            async with await connect(server.port, receive_buffer=4096) as stream:
+                await stream.send_all(get("/stream?size=16384&count=2000", "Connection: close"))
+                while takes_all and await stream.receive_some():
+                    pass
+                while server.stats.connections < number or server.stats.open_connections:
+                    await trio.sleep(0.001)
+            await wait_all_tasks_blocked()
+            assert [value for value in living() if id(value) not in before] == []
+    assert server.stats.aborts == {AbortReason.STALLED: 1}
+    nursery.cancel_scope.cancel()
     del others
 
 

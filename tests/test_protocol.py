@@ -751,6 +751,14 @@ def test_bad_head_request_is_answered_without_a_body(data: bytes) -> None:
     assert not protocol.start_next_cycle()
 
 
+def test_empty_lines_are_not_looked_at_beyond_their_limit() -> None:
+    protocol = Protocol(Config())
+    protocol.receive_data(b"\r\n" * 200_000)
+    with pytest.raises(BadRequestError, match="too many empty lines before a request"):
+        protocol.next_request()
+    assert protocol._guard._empty_lines == 9
+
+
 @pytest.mark.parametrize("size", [101, 200, 1000])
 def test_head_that_comes_at_once_is_too_large(size: int) -> None:
     data = GET[:-2] + b"X: " + b"x" * (size - len(GET) - 5) + b"\r\n\r\n"

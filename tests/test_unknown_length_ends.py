@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -248,6 +249,36 @@ async def test_a_client_that_resets_a_body_for_http_1_0_is_not_waited_for(kind: 
             while peer.stats.open_connections:
                 await trio.sleep(0.001)
     assert peer.stats.aborts == {AbortReason.CLIENT_CLOSED: 1}
+
+
+@pytest.mark.parametrize("with_request", [True, False])
+async def test_what_was_accepted_for_http_1_0_arrives_before_the_cut(
+    kind: Kind, with_request: bool
+) -> None:
+    offsets: list[int] = []
+    received = bytearray()
+
+    async def handler(res: Response, _: Request) -> None:
+        try:
+            await res.send_chunk(pattern(3_000_000))
+            await trio.sleep_forever()
+        finally:
+            offsets.append(res.get_write_offset())
+
+    async with open_peer(app_with(handler), kind) as peer:
+        if with_request:
+            peer.send_last_now(get("/", version="1.0"))
+        else:
+            await peer.send_all(get("/", version="1.0"))
+            await wait_all_tasks_blocked()
+            await peer.send_eof()
+        with suppress(trio.BrokenResourceError):
+            while data := await peer.receive_some():
+                received += data
+        assert peer.stats.aborts == {AbortReason.CLIENT_CLOSED: 1}
+    (offset,) = offsets
+    assert offset > 0
+    assert bytes(received).partition(b"\r\n\r\n")[2] == pattern(offset)
 
 
 # Trailers

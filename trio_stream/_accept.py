@@ -73,6 +73,7 @@ async def accept_connections(
     shortage: OSError | None = None
     # Trio's socket accepts only with a turn of the scheduler; this is the same descriptor.
     plain = socket.socket(fileno=listener.socket.fileno())
+    plain.setblocking(False)  # whatever `socket.setdefaulttimeout` says
     try:
         async with listener:
             while True:

@@ -31,6 +31,10 @@ class Flusher:
         while True:
             if not self._asked:
                 await self._waiting.park()
-            asked, self._asked = self._asked, []
-            for flushable in asked:
-                flushable._flush_corked()
+            self._flush_asked()
+
+    # A function of its own: while `run` is parked, its variables would keep what was flushed last.
+    def _flush_asked(self) -> None:
+        asked, self._asked = self._asked, []
+        for flushable in asked:
+            flushable._flush_corked()

@@ -49,9 +49,9 @@ class HeadGuard:
         if received[:1] == b"\r":  # RFC 9112 section 2.2
             while received.startswith(b"\r\n"):
                 self._empty_lines += 1
+                if self._empty_lines > _MAX_EMPTY_LINES:
+                    raise BadRequestError("too many empty lines before a request", 400)
                 received = received[2:]
-            if self._empty_lines > _MAX_EMPTY_LINES:
-                raise BadRequestError(f"{self._empty_lines} empty lines before a request", 400)
         end = received.find(b"\r\n\r\n", max(self._checked - 3, 0), self._max_head_size)
         if end < 0:
             self._check_part(received)

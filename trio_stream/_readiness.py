@@ -108,13 +108,17 @@ class ReadinessWatcher:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        gone = select.EPOLLERR | select.EPOLLHUP
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for fd, events in self._epoll.poll(0, _EVENTS_AT_ONCE):
-                # What was told to another one in this round may have closed this one.
-                watched = self._watched.get(fd)
-                if watched is not None and events & (select.EPOLLRDHUP | gone):
-                    watched.on_hang_up(reset=bool(events & gone))
-                if watched is not None and events & select.EPOLLOUT:
-                    watched.on_writable()
+            self._tell()
+
+    # A function of its own: while `run` waits, its variables would keep the one that was told last.
+    def _tell(self) -> None:
+        gone = select.EPOLLERR | select.EPOLLHUP
+        for fd, events in self._epoll.poll(0, _EVENTS_AT_ONCE):
+            # What was told to another one in this round may have closed this one.
+            watched = self._watched.get(fd)
+            if watched is not None and events & (select.EPOLLRDHUP | gone):
+                watched.on_hang_up(reset=bool(events & gone))
+            if watched is not None and events & select.EPOLLOUT:
+                watched.on_writable()

@@ -15,6 +15,7 @@ from ._socket_transport import (
     reset_on_close,
     socket_below,
 )
+from ._stats import AbortReason
 from ._transport import READ_SIZE, Bytes, Transport
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class StreamTransport(Transport):
 
     async def _notify(self) -> None:
         if self.hung_up:
-            self.on_hang_up(reset=True)
+            self._lose(AbortReason.CLIENT_CLOSED)
         elif len(self._unsent) < self._size:
             self.on_writable()
         else:

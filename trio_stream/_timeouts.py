@@ -60,11 +60,15 @@ class TimeoutWatch:
             elif (deadline := next(iter(self._deadlines.values()))) > trio.current_time():
                 await trio.sleep_until(deadline)
             else:
-                sender, _ = self._deadlines.popitem(last=False)
-                if sender.has_progressed():
-                    self.start(sender)
-                else:
-                    sender.on_timeout()
+                self._tell_first()
+
+    # A function of its own: while `run` sleeps, its variables would keep the one that was told.
+    def _tell_first(self) -> None:
+        sender, _ = self._deadlines.popitem(last=False)
+        if sender.has_progressed():
+            self.start(sender)
+        else:
+            sender.on_timeout()
 
 
 class Timeouts:

@@ -229,7 +229,7 @@ class TLSTransport(Transport):
 
     async def _notify(self) -> None:
         if self.hung_up:
-            self.on_hang_up(reset=True)
+            self._lose(AbortReason.CLIENT_CLOSED)
         else:
             self._blocked = True
             self._transport_writable()

@@ -24,6 +24,7 @@ import h11
 import trio
 
 from ._message import decode_fields
+from ._stats import AbortReason
 from ._transport import READ_SIZE, Transport
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ class _MemoryTransport(Transport):
 
     async def _notify(self) -> None:
         if self.hung_up:
-            self.on_hang_up(reset=True)
+            self._lose(AbortReason.CLIENT_CLOSED)
         elif len(self.to_client) < self.window:
             self.on_writable()
         else:
