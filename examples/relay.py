@@ -10,7 +10,6 @@ server:
 """
 
 import os
-from collections.abc import AsyncIterator
 
 import httpx
 
@@ -39,11 +38,6 @@ def end_to_end(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in fields if name.lower() not in HOP_BY_HOP | named]
 
 
-async def pieces(req: Request) -> AsyncIterator[bytes]:
-    async for data in req.body:
-        yield bytes(data)
-
-
 @app.any("/*")
 async def relay(res: Response, req: Request) -> None:
     fields = end_to_end(list(req.headers.items()))
@@ -61,7 +55,7 @@ async def relay(res: Response, req: Request) -> None:
             req.method,
             f"{UPSTREAM}{req.raw_path}{query}",
             headers=fields,
-            content=pieces(req) if has_body else None,
+            content=req.body if has_body else None,
         )
         try:
             answer = await client.send(request, stream=True)

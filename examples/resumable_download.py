@@ -37,16 +37,16 @@ os.utime(source.fileno(), (0, 0))  # one that was changed just now would have a 
 async def serve_and_break(res: Response, req: Request) -> None:
     """A server in trouble: sooner or later, the connection breaks off."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(break_off, res, nursery.cancel_scope)
+        nursery.start_soon(break_off, res)
         await res.send_file(source, content_type="application/octet-stream")
         nursery.cancel_scope.cancel()
 
 
-async def break_off(res: Response, scope: trio.CancelScope) -> None:
+async def break_off(res: Response) -> None:
     limit = random.randrange(SIZE // 10, SIZE // 2)
     async for _ in periodic(0.0001):
         if res.get_write_offset() > limit:
-            scope.cancel()
+            res.cancel_scope.cancel()
 
 
 async def download(

@@ -961,3 +961,42 @@ async def test_an_answer_that_fills_the_buffer_is_delivered(autojump_clock: Mock
         await wait_all_tasks_blocked()  # there is no room for a 400
         received = b"".join([bytes(data) async for data in client])
     assert without_date(received) == answer
+
+
+async def test_handler_that_returns_too_early_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, req: Request) -> None:
+        await res.send_chunk(b"abc", 10)
+
+    async with open_client(app) as client:
+        await client.send_all(get("/"))
+        while await client.receive_some():
+            pass
+        assert client.stats.aborts == {AbortReason.INCOMPLETE: 1}
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith(
+        "GET /: the handler returned before the body was complete: "
+        "<Response 200, 3 of 10 bytes, aborted: INCOMPLETE> (request "
+    )
+
+
+async def test_what_a_handler_sets_of_its_scope_is_not_for_the_next_request() -> None:
+    app = App()
+
+    @app.get("/")
+    def handler(res: Response, req: Request) -> None:
+        assert not res.cancel_scope.shield
+        res.cancel_scope.shield = True
+        res.end(b"hello")
+
+    with trio.move_on_after(0.05) as scope:
+        async with open_client(app) as client:
+            for _ in range(2):
+                assert await (await client.get("/")).read() == b"hello"
+            await trio.sleep_forever()
+    assert scope.cancelled_caught

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tests.harness import get, without_date
-from trio_stream import App, Server
+from tests.harness import connect, get, start_server, without_date
+from trio_stream import App, Request, Response, Server
 from trio_stream._listeners import (
     Listen,
     describe_address,
@@ -21,6 +21,7 @@ from trio_stream._listeners import (
     split_host,
     take_systemd_fds,
 )
+from trio_stream._socket_transport import SocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -108,6 +109,29 @@ async def test_all_interfaces_are_one_of_each_kind() -> None:
 async def test_without_a_host_there_is_nothing() -> None:
     with pytest.raises(ValueError, match="no host to listen on"):
         await App().serve(host=())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="needs Linux")
+async def test_clients_are_asked_whether_they_are_still_there() -> None:
+    app = App()
+    found: list[int] = []
+
+    @app.get("/")
+    def look(res: Response, _: Request) -> None:
+        assert isinstance(res._transport, SocketTransport)
+        getsockopt = res._transport._stream.socket.getsockopt
+        found.append(getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT):
+            found.append(getsockopt(socket.IPPROTO_TCP, option))
+        res.end()
+
+    async with trio.open_nursery() as nursery:
+        server = await start_server(nursery, app)
+        async with await connect(server.port) as client:
+            await client.send_all(get("/"))
+            await client.receive_some()
+        nursery.cancel_scope.cancel()
+    assert found == [1, 60, 15, 4]
 
 
 def congestion_control(sock: socket.socket | trio.socket.SocketType) -> str:

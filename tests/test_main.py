@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.clients import until
 from tests.harness import authority, make_client_context
-from trio_stream import App, Certificates, __version__, _demo
+from trio_stream import App, Certificates, __version__, _demo, _targets
 from trio_stream.__main__ import main
 from trio_stream._share import Share
 from trio_stream.testing import open_client
@@ -622,14 +622,13 @@ def test_a_list_that_nobody_takes_is_no_traceback() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["package.module:app", "package.module", "package/module.py", "package/module.py:app", "own"],
+    ["package.module:app", "package.module", "package/module.py", "package/module.py:app"],
 )
 def test_a_target_is_found(
     directory: Path, capsys: pytest.CaptureFixture[str], target: str
 ) -> None:
-    for path in ("package/module.py", "examples/own.py"):
-        Path(path).parent.mkdir()
-        Path(path).write_text(SAYS_WHERE)
+    Path("package").mkdir()
+    Path("package/module.py").write_text(SAYS_WHERE)
     assert main([target]) == 0
     assert main([target, "--host", "::1", "--port", "0"]) == 0
     assert capsys.readouterr() == ("127.0.0.1 8000\n::1 0\n", "")
@@ -686,9 +685,9 @@ def test_a_file_does_not_take_the_place_of_a_module_that_is_in_use(
 @pytest.fixture
 def shared(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of what is shared, without serving it, in a directory with all sorts of things."""
-    for folder in ("photos", "bundle", "mod", "own", "examples", "pack.age", "folder.py"):
+    for folder in ("photos", "bundle", "mod", "song", "examples", "pack.age", "folder.py"):
         Path(folder).mkdir()
-    for file in ("bundle/__init__.py", "pack/__init__.py", "mod.py", "examples/own.py"):
+    for file in ("bundle/__init__.py", "pack/__init__.py", "mod.py"):
         Path(file).parent.mkdir(exist_ok=True)
         Path(file).write_text("raise AssertionError('it was imported')")
     for file in ("a:b", "photos/app.py:app", "report.pdf", "no_module", "pack/age.txt"):
@@ -715,7 +714,7 @@ def shared(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("photos/app.py:app", "app.py:app"),
         ("pack/age.txt", "age.txt"),
         ("pack.age", "pack.age"),
-        ("./own", "own"),
+        ("./song", "song"),
         ("./mod", "mod"),
         ("./bundle", "bundle"),
     ],
@@ -787,13 +786,28 @@ def test_a_current_directory_that_is_gone_is_a_usage_error(
     assert capsys.readouterr().err.startswith("trio-stream: there is no file")
 
 
-@pytest.mark.parametrize("target", ["own", "mod", "bundle"])
+@pytest.mark.parametrize("target", ["mod", "bundle"])
 def test_an_example_or_a_module_comes_first(
     shared: list[str], capsys: pytest.CaptureFixture[str], target: str
 ) -> None:
     assert main([target]) == 2
     assert shared == []
     assert "it was imported" in capsys.readouterr().err
+
+
+def test_an_example_comes_before_a_folder(shared: list[str]) -> None:
+    app = _targets.find_app("song")
+    assert not isinstance(app, Share)
+    assert shared == []
+
+
+def test_scripts_in_a_directory_called_examples_are_none(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("examples").mkdir()
+    Path("examples/own.py").write_text("raise AssertionError('it was imported')")
+    assert main(["own"]) == 2
+    assert "there is no file, folder, module or example 'own'" in capsys.readouterr().err
 
 
 def test_a_module_without_an_app_may_be_a_folder_to_share(
@@ -865,6 +879,7 @@ FILES = {
     "misuses.py": "import os\nfrom trio_stream import Config\n\nlimit = Config(send_budget=0)\n",
     "asks.py": "import os\nURL = os.environ['DATABASE_URL of nobody']\n",
     "exits.py": "import sys\nsys.exit('not today')\n",
+    "runs.py": "from trio_stream import App\n\napp = App()\napp.run(port=0)\n",
     "empty.py": "",
     "named.py": "from trio_stream import App\nserver = App()\napp = 'text'\n",
     "forbidden.py": SAYS_WHERE.replace(
@@ -882,6 +897,7 @@ FILES = {
         ("no_import.py", "see line 2 of {directory}/no_import.py"),
         ("raises.py", "ValueError: two lines; see line 3 of {directory}/raises.py"),
         # Where a library raises for a mistake, the line that calls it is meant.
+        ("runs.py", 'app.run() needs an `if __name__ == "__main__":` before it; see line 4 of'),
         ("misuses.py", "not 0; see line 4 of {directory}/misuses.py"),
         ("asks:app", "KeyError: 'DATABASE_URL of nobody'; see line 2 of {directory}/asks.py"),
         ("says_no_more:app", "can't import 'says_no_more': AssertionError; see line 1 of"),
@@ -1079,9 +1095,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == (f"trio-stream {__version__}\n", "")
 
 
-def test_list_shows_the_examples_of_the_current_directory_too(
-    directory: Path, capsys: pytest.CaptureFixture[str]
+def test_list_shows_the_examples_of_the_checkout(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("trio_stream._targets.CHECKOUT", directory)
+    Path("pyproject.toml").touch()
     Path("examples").mkdir()
     Path("examples/aa.py").write_text('"""First line.\n\nSecond."""\nraise ValueError')
     Path("examples/bb.py").write_text("def f(:")
@@ -1089,7 +1107,7 @@ def test_list_shows_the_examples_of_the_current_directory_too(
     Path("examples/_dd.py").write_text('"""Not an example."""')
     assert main(["--list"]) == 0
     lines = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
-    assert lines[:3] == [
+    assert lines == [
         ["aa", "First line."],
         ["bb", "(can't be read: invalid syntax, line 1)"],
         ["cc"],

@@ -389,6 +389,24 @@ def test_an_exception_in_a_lifespan_is_raised_by_run(error: type[BaseException],
         app.run(port=0, announce=Server.shutdown)
 
 
+def test_a_lifespan_that_ends_by_itself_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+
+    @app.lifespan
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        with trio.CancelScope() as scope:
+            scopes.append(scope)
+            yield
+
+    scopes: list[trio.CancelScope] = []
+    assert app.run(port=0, announce=lambda _: scopes[0].cancel()) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "a lifespan has ended before its time, and with it the server"
+    ]
+    caplog.clear()
+
+
 def test_what_makes_no_context_manager_is_no_lifespan() -> None:
     async def generator() -> AsyncIterator[None]:
         yield

@@ -274,6 +274,11 @@ def test_context_for_clients_is_refused() -> None:
         trio.run(lambda: hello_app().serve(port=0, ssl_context=context))
 
 
+def test_what_is_no_context_is_refused() -> None:
+    with pytest.raises(TypeError, match="must be Certificates, or an ssl"):
+        hello_app().run(ssl_context="cert.pem")  # type: ignore[arg-type]
+
+
 # Who the client is...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import replace
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, TypeVar
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ._file import StrPath
+
+# Set while the command line imports an app, which it serves itself then.
+is_imported_to_be_served = ContextVar("is_imported_to_be_served", default=False)
 
 _L = TypeVar("_L", bound="Callable[[], AbstractAsyncContextManager[object]]")
 
@@ -169,7 +173,10 @@ class App(Routes):
         Raises:
           OSError: The address is not to be had, or a descriptor is no listening socket.
           ValueError: There is no host, a port is none, or the context is for clients.
+          RuntimeError: The command line imports this app, to serve it.
         """
+        if is_imported_to_be_served.get():
+            raise RuntimeError('app.run() needs an `if __name__ == "__main__":` before it')
         check_context(ssl_context)
         fds = [*fds, *take_systemd_fds()]
         listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)

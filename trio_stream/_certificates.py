@@ -140,7 +140,10 @@ def check_context(source: ssl.SSLContext | Certificates | None) -> None:
 
     Raises:
       ValueError: It is for clients.
+      TypeError: It is something else.
     """
+    if not (source is None or isinstance(source, ssl.SSLContext | Certificates)):
+        raise TypeError(f"ssl_context must be Certificates, or an ssl.SSLContext, not {source!r}")
     if isinstance(source, ssl.SSLContext) and source.protocol is ssl.PROTOCOL_TLS_CLIENT:
         raise ValueError("ssl_context must be one for servers: ssl.PROTOCOL_TLS_SERVER")
 

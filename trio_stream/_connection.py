@@ -315,6 +315,7 @@ class Connection:
         self._response = self._transport.user = None
         if self._cancel_scope.deadline != inf:
             self._cancel_scope.deadline = inf  # which the handler has set for itself
+        self._cancel_scope.shield = False  # the same
         self._stats.active_responses -= 1
         response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
         response._forget_handlers()
@@ -369,6 +370,14 @@ class Connection:
                 "(request %s)",
                 request.method,
                 request.target,
+                request.id,
+            )
+        elif status is None and response.abort_reason is AbortReason.INCOMPLETE:
+            logger.warning(
+                "%s %s: the handler returned before the body was complete: %r (request %s)",
+                request.method,
+                request.target,
+                response,
                 request.id,
             )
         if status is not None:

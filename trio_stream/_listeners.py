@@ -32,6 +32,10 @@ DEFAULT_UNIX_MODE = 0o660
 # and chunks of 1 MiB a third less. Every Linux has Reno, and lets anybody choose it: tcp(7).
 _BBR, _RENO = b"bbr", b"reno"
 
+# A client whose machine has gone without a word is noticed while nothing is sent to it, too: after
+# two minutes (RFC 9293 section 3.8.4; tcp(7)). Linux would first ask after two hours.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
 # The first that systemd passes: sd_listen_fds(3).
 _FIRST_SYSTEMD_FD = 3
 
@@ -75,8 +79,10 @@ async def open_listeners(listen: Listen) -> AsyncIterator[Sequence[trio.SocketLi
         def add(listener: trio.SocketListener) -> None:
             stack.callback(listener.socket.close)
             listeners.append(listener)
-            if listener.socket.family != socket.AF_UNIX and is_local(listener.socket.getsockname()):
-                _avoid_pacing(listener)
+            if listener.socket.family != socket.AF_UNIX:
+                _keep_alive(listener)
+                if is_local(listener.socket.getsockname()):
+                    _avoid_pacing(listener)
 
         for fd in dict.fromkeys(listen.fds):
             with _named(fd):
@@ -90,6 +96,14 @@ async def open_listeners(listen: Listen) -> AsyncIterator[Sequence[trio.SocketLi
                     for listener in await trio.open_tcp_listeners(port, host=host):
                         add(listener)
         yield listeners
+
+
+def _keep_alive(listener: trio.SocketListener) -> None:
+    """Have the kernel ask the clients of all connections whether they are still there."""
+    listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            listener.socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _avoid_pacing(listener: trio.SocketListener) -> None:

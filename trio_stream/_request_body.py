@@ -82,6 +82,12 @@ class BufferedBody(trio.abc.ReceiveStream):
         self._received = self._received[len(data) :]
         return data
 
+    async def __anext__(self) -> bytes:
+        """The next bytes, which are `bytes`: what sends them on need not care."""
+        if not (data := await self.receive_some()):
+            raise StopAsyncIteration
+        return data
+
     async def aclose(self) -> None:
         """Receive no more. The rest is dropped, or ends the connection after the response."""
         self._close()

@@ -29,6 +29,9 @@ class Routes:
     def _route(
         self, method: str, path: str, handler: Handler | None, cancel_on_abort: bool | None
     ) -> Callable[[_H], _H]:
+        if not isinstance(path, str):
+            raise TypeError(f'a route needs a path, as in @app.get("/"), not {path!r}')
+
         def register(handler: _H) -> _H:
             cancel = self._cancel_on_abort if cancel_on_abort is None else cancel_on_abort
             self._router.add(method, path, handler, cancel_on_abort=cancel)
@@ -237,6 +240,9 @@ class Routes:
 
         Raises:
           ValueError: A path is malformed, or has a route for GET.
+          TypeError: `check` can't be called.
         """
+        if check is not None and not callable(check):
+            raise TypeError(f"check must be callable, not {check!r}")
         self.get(live, tell_live)
         self.get(ready, make_tell_ready(check))

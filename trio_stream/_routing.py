@@ -5,7 +5,9 @@ The routes are a tree of path segments, so finding one costs the same however ma
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from inspect import isasyncgenfunction
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from ._response import Response
 
 Handler: TypeAlias = "Callable[[Response, Request], object]"
+
+_NAME = re.compile(r"\w[\w-]*", re.ASCII)
 
 ANY = "*"  # no method's name: RFC 9110 section 5.6.2 allows the character, nobody registers it
 
@@ -64,12 +68,16 @@ class Router:
 
         Raises:
           ValueError: The pattern is malformed, or has a route for this method.
-          TypeError: The handler can't be called.
+          TypeError: The handler can't be called, or is an async generator.
         """
         if not callable(handler):
             raise TypeError(f"the handler of {pattern!r} must be callable, not {handler!r}")
+        if isasyncgenfunction(handler):
+            raise TypeError(f"the handler of {pattern!r} must not yield; it can `await send_chunk`")
         if not pattern.startswith("/"):
             raise ValueError(f"a path pattern starts with '/', unlike {pattern!r}")
+        if "?" in pattern or "#" in pattern:
+            raise ValueError(f"a path pattern has no query and no fragment, unlike {pattern!r}")
         *segments, last = pattern.split("/")[1:]
         if any("*" in segment for segment in segments) or ("*" in last and last != "*"):
             raise ValueError(
@@ -88,12 +96,15 @@ class Router:
             else:
                 node = node.literals.setdefault(segment, _Node())
         routes = node.tail if last == "*" else node.routes
-        if last == "*":
-            names.append("*")
-        if "" in names or len(set(names)) < len(names):
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"a whole segment is a parameter, and {name!r} can't be its name")
+        if len(set(names)) < len(names):
             raise ValueError(f"the parameters of {pattern!r} need names that differ")
         if method in routes:
             raise ValueError(f"{pattern!r} has a route for this method already")
+        if last == "*":
+            names.append("*")
         self._methods.add(method)
         routes[method] = route = Route(handler, tuple(names), cancel_on_abort)
         if not names and "%" not in pattern:

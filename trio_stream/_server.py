@@ -160,6 +160,8 @@ class Server:
                     await self._serve_listeners(started)
         if self.is_shutting_down:
             logger.info("shut down")
+        else:  # it has cancelled itself, and what was served in it
+            logger.error("a lifespan has ended before its time, and with it the server")
 
     async def _serve_listeners(self, started: Callable[[Server], object]) -> None:
         async with trio.open_nursery() as nursery:

@@ -13,7 +13,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._app import App
+from ._app import App, is_imported_to_be_served
 from ._share import Share
 from ._stdout import say
 
@@ -41,10 +41,14 @@ def find_app(target: str) -> App:
     example = find_examples().get(target)
     if example is None and _is_path(target) and not _is_importable(source):
         return share(target)
-    if example is not None or source.endswith(".py"):
-        module = import_file(example or Path(source))
-    else:
-        module = import_module(source)
+    token = is_imported_to_be_served.set(True)
+    try:
+        if example is not None or source.endswith(".py"):
+            module = import_file(example or Path(source))
+        else:
+            module = import_module(source)
+    finally:
+        is_imported_to_be_served.reset(token)
     app = getattr(module, attribute, None)
     if isinstance(app, App):
         return app
@@ -171,15 +175,10 @@ def _is_of_library(file: str) -> bool:
 
 
 def find_examples() -> dict[str, Path]:
-    """The examples by name: those in ./examples, and those in the checkout of this package."""
-    directories = [Path("examples")]
-    if (CHECKOUT / "pyproject.toml").is_file():  # it is not installed among other packages
-        directories.append(CHECKOUT / "examples")
-    examples: dict[str, Path] = {}
-    for directory in directories:
-        for path in sorted(directory.glob("[!_]*.py")):
-            examples.setdefault(path.stem, path)
-    return examples
+    """The examples in the checkout of this package, by name; none if it is no checkout."""
+    if not (CHECKOUT / "pyproject.toml").is_file():  # it is installed among other packages
+        return {}
+    return {path.stem: path for path in sorted((CHECKOUT / "examples").glob("[!_]*.py"))}
 
 
 def list_examples() -> None:
