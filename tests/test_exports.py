@@ -36,7 +36,7 @@ PUBLIC = {
         "Stats",
         "WriteResult",
     ],
-    trio_stream.testing: ["Client", "ClientResponse", "open_client"],
+    trio_stream.testing: ["Client", "ClientResponse", "Connect", "open_client", "open_clients"],
 }
 
 PACKAGE = resources.files(trio_stream)

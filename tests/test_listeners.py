@@ -106,6 +106,12 @@ async def test_all_interfaces_are_one_of_each_kind() -> None:
         await ask_all(server)
 
 
+@pytest.mark.parametrize("port", ["80", -1, 65536])
+async def test_what_is_no_port_is_refused(port: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ValueError, match=rf"^{port!r} is no port, which is a number from"):
+        await App().serve(port=port)
+
+
 async def test_without_a_host_there_is_nothing() -> None:
     with pytest.raises(ValueError, match="no host to listen on"):
         await App().serve(host=())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import h11
@@ -14,10 +15,10 @@ import trio.testing
 from multidict import CIMultiDictProxy
 
 from trio_stream import AbortReason, App, Config, Request, Response, testing
-from trio_stream.testing import open_client
+from trio_stream.testing import open_client, open_clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from trio.testing import MockClock
 
@@ -650,3 +651,43 @@ def test_everything_public_is_documented() -> None:
         for name, member in vars(cls).items():
             if not name.startswith("_"):
                 assert inspect.getdoc(member), f"{cls.__name__}.{name}"
+
+
+async def test_many_clients_of_one_server() -> None:
+    app = App(config=Config(trusted_proxies=("192.0.2.1",)))
+    joined: list[Response] = []
+    begun = 0
+
+    @app.lifespan
+    @asynccontextmanager
+    async def count() -> AsyncIterator[None]:
+        nonlocal begun
+        begun += 1
+        yield
+
+    @app.get("/join")
+    async def join(res: Response, req: Request) -> None:
+        await res.send_chunk(f"hello, {req.client}\n".encode())
+        joined.append(res)
+        await res.wait_aborted()
+
+    @app.post("/tell")
+    async def tell(res: Response, req: Request) -> None:
+        text = await req.read()
+        for member in joined:
+            await member.send_chunk(text)
+        res.end()
+
+    async with open_clients(app) as connect:
+        alice, bob, carol = connect(), connect(address=("192.0.2.1", 7)), connect(window=300)
+        first = await alice.get("/join")
+        assert await first.receive_some() == b"hello, None\n"
+        forwarded = [("X-Forwarded-For", "198.51.100.1")]
+        second = await bob.request("GET", "/join", headers=forwarded)
+        assert await second.receive_some() == b"hello, ('198.51.100.1', 0)\n"
+        await (await carol.request("POST", "/tell", body=b"news")).read()
+        assert await first.receive_some() == await second.receive_some() == b"news"
+        assert alice.server is bob.server
+        assert alice.stats.open_connections == 3
+    assert begun == 1
+    assert alice.stats.aborts == {AbortReason.CLIENT_CLOSED: 2}

@@ -174,6 +174,8 @@ def describe_address(address: object, scheme: str = "http") -> str:
 
 
 def _hosts(listen: Listen) -> list[tuple[str | None, int]]:
+    if listen.port not in range(65536):  # as "80" is not
+        raise ValueError(f"{listen.port!r} is no port, which is a number from 0 to 65535")
     if listen.host is None:
         return [(None, listen.port)]
     hosts = [listen.host] if isinstance(listen.host, str) else listen.host

@@ -12,13 +12,14 @@ many bytes, to the byte::
             await trio.testing.wait_all_tasks_blocked()
             assert client.stats.aborts[AbortReason.CLIENT_CLOSED] == 1
 
-All time is Trio's, so with an autojump clock a stall of a minute takes no time.
+All time is Trio's, so with an autojump clock a stall of a minute takes no time. It jumps on while a
+thread is at work, though, and files are read by threads.
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import h11
 import trio
@@ -37,36 +38,69 @@ if TYPE_CHECKING:
     from ._transport import Bytes
 
 
-@asynccontextmanager
-async def open_client(app: App, *, window: int = 64 * 1024) -> AsyncIterator[Client]:
-    """Serve `app` on one in-memory connection for the length of the block.
+_WINDOW = 64 * 1024
 
-    At its end the client vanishes, and what still runs for it is cancelled. An exception in the
+
+class Connect(Protocol):
+    """Connects a client: what `open_clients` gives."""
+
+    def __call__(self, *, window: int = _WINDOW, address: object = None) -> Client:
+        """Connect a client.
+
+        Args:
+          window: How many bytes the server may be ahead of it.
+          address: Its address, as `Request.client` tells it, if no proxy does.
+        """
+
+
+@asynccontextmanager
+async def open_client(
+    app: App, *, window: int = _WINDOW, address: object = None
+) -> AsyncIterator[Client]:
+    """Serve `app` to one client for the length of the block, as `open_clients` does to many."""
+    async with open_clients(app) as connect:
+        yield connect(window=window, address=address)
+
+
+@asynccontextmanager
+async def open_clients(app: App) -> AsyncIterator[Connect]:
+    """Serve `app` on in-memory connections for the length of the block, which makes them.
+
+    ::
+
+        async with open_clients(app) as connect:
+            alice, bob = connect(), connect(window=100)
+
+    At its end all clients vanish, and what still runs for them is cancelled. An exception in the
     block comes out bare, not in a group.
 
     Args:
       app: What to serve, with its own config.
-      window: How many bytes the server may be ahead of the client.
     """
     server = app._make_server()
+    clients: list[Client] = []
     error: BaseException | None = None
     try:
         async with server._running(), trio.open_nursery() as nursery:
-            transport = _MemoryTransport(app.config, server._stalls, nursery, window)
 
-            async def serve() -> None:
+            def connect(*, window: int = _WINDOW, address: object = None) -> Client:
+                transport = _MemoryTransport(app.config, server._stalls, nursery, window, address)
+                nursery.start_soon(serve, transport)
+                clients.append(Client(transport, server))
+                return clients[-1]
+
+            async def serve(transport: _MemoryTransport) -> None:
                 await server._serve_transport(transport)
                 transport.close()
 
-            nursery.start_soon(serve)
-            client = Client(transport, server)
             try:
-                yield client
+                yield connect
             except BaseException as exc:
                 if _is_cancellation(exc):  # which belongs to the nurseries
                     raise
                 error = exc
-            client.vanish()
+            for client in clients:
+                client.vanish()
             nursery.cancel_scope.cancel()
     finally:
         if error is not None:
@@ -80,7 +114,7 @@ def _is_cancellation(exc: BaseException) -> bool:
 
 
 class Client:
-    """The client's end of an in-memory connection. `open_client` makes it.
+    """The client's end of an in-memory connection. `open_client` and `open_clients` make it.
 
     Attributes:
       server: The server: its counters, its shutdown.
@@ -228,9 +262,14 @@ class _MemoryTransport(Transport):
     """Two buffers: one to the client, with a window, and one to the server, without."""
 
     def __init__(
-        self, config: Config, stalls: TimeoutWatch, nursery: trio.Nursery, window: int
+        self,
+        config: Config,
+        stalls: TimeoutWatch,
+        nursery: trio.Nursery,
+        window: int,
+        address: object = None,
     ) -> None:
-        super().__init__(config, stalls)
+        super().__init__(config, stalls, client=address)
         self.window = window
         self.to_client = bytearray()
         self._to_server = bytearray()
