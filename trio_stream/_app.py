@@ -42,7 +42,8 @@ class App(Routes):
     """Routes and their handlers, and the ways to serve them.
 
     A handler is called as `handler(res, req)` and may be `async def` or a plain function. When its
-    client goes away, an async handler is cancelled, unless `cancel_on_abort` is false.
+    client goes away, an async handler is cancelled, unless `cancel_on_abort` is false. Each begins
+    with the context variables that the app is served with, whatever others have set.
 
     Paths are literal (`/a/b`), have parameters (`/users/:id`, found as `req.params["id"]`), or a
     wildcard as their tail (`/files/*`, found as `req.params["*"]`). A literal segment beats a

@@ -48,7 +48,8 @@ class Response(BasicResponse):
         """Send all that `source` gives, as `send_chunk` would, and close it.
 
         It is closed however this ends, and at once when the client goes, even with
-        `cancel_on_abort=False`. The body may go on after it.
+        `cancel_on_abort=False`. The body may go on after it. Nothing is taken of it once the body
+        is complete.
 
         Args:
           source: A `trio.abc.ReceiveStream`, or any other async iterable of bytes-like objects,

@@ -121,7 +121,8 @@ class Routes:
         """Serve CONNECT requests for `path`, as a decorator or with `handler` directly.
 
         What they have for a path is one segment, the authority (RFC 9112 section 3.2.3). No other
-        route answers them, so an app without such a route answers 501.
+        route answers them, so an app without such a route answers 501. There are no tunnels: the
+        connection closes after the answer, and none with a 2xx has a body.
         """
         return self._route("CONNECT", path, handler, cancel_on_abort)
 
@@ -210,7 +211,7 @@ class Routes:
         """Serve what the server counts, as Prometheus and OpenMetrics read it.
 
         With several workers, counters are sums over all of them, and gauges are those of each, with
-        its process id as the label `worker`.
+        its process id as the label `worker`. Metrics of the app's own are left out.
 
         Raises:
           RuntimeError: The library for it is not installed: `pip install trio-stream[metrics]`.
