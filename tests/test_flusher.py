@@ -168,7 +168,7 @@ async def test_a_lone_chunk_waits_for_nothing(kind: Kind, small: int) -> None:
         for _number in range(3):
             await wait.receive()
             await send(res, 10, None, chunk_size=10)
-            corked.append(res._outgoing.is_corked)
+            corked.append(res._outgoing.corked_size > 0)
         await trio.sleep_forever()
 
     async with open_peer(app, kind, window=ROOM) as peer:
@@ -195,7 +195,7 @@ async def test_after_a_pause_of_the_client_chunks_leave_as_they_come() -> None:
             await send(res, KIB, None, chunk_size=KIB)
         for _number in range(10):
             await send(res, KIB, None, chunk_size=KIB)
-            corked.append(res._outgoing.is_corked)
+            corked.append(res._outgoing.corked_size > 0)
 
     async with open_peer(app, "memory", window=FREE + 160 * KIB) as peer:
         await peer.send_all(get("/", "Connection: close"))
@@ -218,7 +218,7 @@ async def test_what_is_corked_is_sent_whatever_comes_next(
         res.on_aborted(lambda res: offsets.append(res.get_write_offset()))
         await send(res, small, size, chunk_size=small // 4)
         await send(res, 90, size, chunk_size=30)
-        assert res._outgoing.is_corked
+        assert res._outgoing.corked_size
         if how == "raise":
             raise RuntimeError
         if how == "drain":

@@ -325,7 +325,7 @@ def corked_body(room: int, *, is_chunked: bool = False) -> tuple[Wire, Outgoing]
     wire.room, wire.data, wire.calls = room, b"", 0
     out.cork(b"ab")
     out.cork(b"cde")
-    assert (wire.calls, out.is_corked, out.is_flushed, out.offset) == (0, True, False, 5)
+    assert (wire.calls, out.corked_size, out.is_flushed, out.offset) == (0, 5, False, 5)
     assert out._stats.body_bytes_sent == 0
     return wire, out
 
@@ -342,7 +342,7 @@ def test_corked_chunks_leave_together_and_before_what_follows(room: int, what_fo
     assert out.offset == max(len(wire.data), 5)
     assert out._stats.body_bytes_sent == len(wire.data)
     is_open = room < 5 or (what_follows == "send" and room < 7)
-    assert (out.is_corked, out.blocked) == (room < 5, is_open)
+    assert (out.corked_size > 0, out.blocked) == (room < 5, is_open)
     go_on(out, wire, 1000)
     assert wire.data == b"abcdefg"[: out.offset]
     assert (out.is_flushed, out._stats.body_bytes_sent) == (True, out.offset)
@@ -354,7 +354,7 @@ def test_corked_chunks_are_one_frame(room: int) -> None:
     wire, out = corked_body(room, is_chunked=True)
     out.flush()
     assert (wire.data, wire.calls) == (frame[:room], 1)
-    assert (out.is_corked, out.blocked) == (room == 0, room < len(frame))
+    assert (out.corked_size > 0, out.blocked) == (room == 0, room < len(frame))
     assert out._stats.body_bytes_sent == (5 if room else 0)
     go_on(out, wire, 1000)
     assert (wire.data, out.offset, out.is_flushed) == (frame, 5, True)
@@ -421,7 +421,7 @@ def test_what_did_not_leave_of_a_frame_is_taken_off_at_the_end(room: int, is_cor
     out.abandon()
     assert wire.data == b"5\r\nabcde\r\n"[:room]
     assert out.offset == len(wire.data[3:8])
-    assert not out.is_corked
+    assert not out.corked_size
 
 
 def test_a_tail_that_did_not_leave_is_no_part_of_the_body() -> None:
@@ -487,12 +487,12 @@ def test_any_parts_over_any_rooms_decode_to_what_was_given(
     def check(way: str) -> None:
         beyond_head = kept(out) - max(len(head) - len(wire.data), 0)
         most_kept[way] = max(most_kept[way], beyond_head)
-        assert out.is_flushed or out.blocked or out.is_corked
-        assert out.offset == out._stats.body_bytes_sent + out._corked_size
+        assert out.is_flushed or out.blocked or out.corked_size
+        assert out.offset == out._stats.body_bytes_sent + out.corked_size
         received = decode(wire.data)[0].body if len(wire.data) >= len(head) else b""
         assert received == pattern(total)[: len(received)]
         assert offset_if_abandoned(out) == len(received)
-        assert len(received) <= out.offset - out._corked_size <= len(received) + beyond_head
+        assert len(received) <= out.offset - out.corked_size <= len(received) + beyond_head
 
     def make_room(way: str) -> None:
         go_on(out, wire, rooms.pop() if rooms else 10_000_000)
@@ -509,7 +509,7 @@ def test_any_parts_over_any_rooms_decode_to_what_was_given(
         while out.queued:
             make_room("queue")
         if way == "cork":
-            while out.blocked or (not out.is_flushed and not out.is_corked):
+            while out.blocked or (not out.is_flushed and not out.corked_size):
                 make_room(way)
             out.cork(data)
             check(way)

@@ -315,7 +315,8 @@ class Connection:
         self._response = self._transport.user = None
         if self._cancel_scope.deadline != inf:
             self._cancel_scope.deadline = inf  # which the handler has set for itself
-        self._cancel_scope.shield = False  # the same
+        if self._cancel_scope.shield:
+            self._cancel_scope.shield = False  # the same
         self._stats.active_responses -= 1
         response._abort(AbortReason.CANCELLED)  # does nothing if the response is over
         response._forget_handlers()

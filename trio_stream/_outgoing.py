@@ -67,13 +67,13 @@ class Outgoing:
       offset: How many bytes of the body were accepted: by the transport or, of a frame that it has
         taken the beginning of and of what is corked, here.
       blocked: Something did not go, and the transport has not been writable since.
+      corked_size: How many bytes of it are held back here, to leave with what follows.
       queued: What was queued of the body and has not been accepted yet.
     """
 
     __slots__ = (
         "_after_frame",
         "_corked",
-        "_corked_size",
         "_frame_size",
         "_is_chunked",
         "_stats",
@@ -81,6 +81,7 @@ class Outgoing:
         "_transport",
         "_unsent",
         "blocked",
+        "corked_size",
         "offset",
         "queued",
     )
@@ -93,21 +94,16 @@ class Outgoing:
         self._frame_size = 0  # so much of the body is in that frame...
         self._after_frame = 0  # ...and so many bytes follow it
         self._corked: list[Bytes] = []  # counts, but was not sent yet
-        self._corked_size = 0
         self._tail = b""  # goes after all that is queued
         self.offset = 0
         self.blocked = False
+        self.corked_size = 0
         self.queued: Bytes = b""
 
     @property
     def is_flushed(self) -> bool:
         """Whether the transport has taken all that was accepted and queued."""
         return not (self._unsent or self._corked or self.queued or self._tail)
-
-    @property
-    def is_corked(self) -> bool:
-        """Whether something is held back, to leave with what follows."""
-        return bool(self._corked)
 
     def start(self, head: bytes, *, is_chunked: bool = False) -> None:
         """Have `head` leave with the next bytes, and the body after it chunked if asked."""
@@ -168,8 +164,8 @@ class Outgoing:
         """
         self._corked.append(data)
         self.offset += len(data)
-        self._corked_size += len(data)
-        if self._corked_size >= _CORK_SIZE or len(self._corked) == _CORKED_CHUNKS:
+        self.corked_size += len(data)
+        if self.corked_size >= _CORK_SIZE or len(self._corked) == _CORKED_CHUNKS:
             self.uncork()
 
     def uncork(self) -> bool:
@@ -184,7 +180,7 @@ class Outgoing:
         if not self._corked:
             return True
         pieces: tuple[Bytes, ...] = tuple(self._corked)
-        size = self._corked_size
+        size = self.corked_size
         if self._is_chunked:
             pieces = (b"%x\r\n" % size, *pieces, b"\r\n")
             size += len(pieces[0]) + 2
@@ -194,12 +190,12 @@ class Outgoing:
         if not self._is_chunked:
             self._stats.body_bytes_sent += taken
             self._corked = list(rest)
-            self._corked_size -= taken
+            self.corked_size -= taken
         elif taken:  # the frame counts
-            self._stats.body_bytes_sent += self._corked_size
-            self._keep_frame(rest, self._corked_size)
+            self._stats.body_bytes_sent += self.corked_size
+            self._keep_frame(rest, self.corked_size)
             self._corked = []
-            self._corked_size = 0
+            self.corked_size = 0
         return not rest
 
     def abandon(self) -> None:
@@ -208,9 +204,9 @@ class Outgoing:
             with suppress(trio.BrokenResourceError):
                 self.uncork()
         unsent = sum(map(len, self._unsent)) - self._after_frame
-        self.offset -= self._corked_size + min(max(unsent, 0), self._frame_size)
+        self.offset -= self.corked_size + min(max(unsent, 0), self._frame_size)
         self._corked = []
-        self._corked_size = 0
+        self.corked_size = 0
 
     def copy_unsent(self) -> None:
         """Keep what is left of lent data, which its owner wants back."""

@@ -38,6 +38,8 @@ class Response(BasicResponse):
     `end()` or when the handler returns.
     """
 
+    __slots__ = ()
+
     # Further ways to send the body...
 
     async def send_from(

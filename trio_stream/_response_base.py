@@ -36,6 +36,42 @@ class ResponseBase:
     be one call more for each chunk.
     """
 
+    # With a `__dict__` for so many attributes, a small chunk costs a tenth more instructions, and a
+    # small request a twentieth.
+    __slots__ = (
+        "__weakref__",
+        "_abort_reason",
+        "_abort_was_told",
+        "_aborted_handlers",
+        "_cancel_on_abort",
+        "_cancel_scope",
+        "_closes",
+        "_complete",
+        "_config",
+        "_cork_from",
+        "_ended",
+        "_failed_try",
+        "_flusher",
+        "_has_body",
+        "_head",
+        "_head_started",
+        "_is_cut",
+        "_missed_writable",
+        "_outgoing",
+        "_parked",
+        "_parks",
+        "_plain_until",
+        "_protocol",
+        "_sending",
+        "_shutdown",
+        "_stats",
+        "_total_size",
+        "_transport",
+        "_turn",
+        "_wakeup",
+        "_writable_handler",
+    )
+
     def __init__(
         self,
         transport: Transport,

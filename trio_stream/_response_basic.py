@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class BasicResponse(SendingResponse):
     """A response and the ways to send it from which all others are made."""
 
+    __slots__ = ()
+
     # The head...
 
     def write_status(self, status: int | str) -> Self:

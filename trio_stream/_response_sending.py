@@ -25,6 +25,8 @@ logger = logging.getLogger("trio_stream")
 class SendingResponse(ResponseBase):
     """A response and the steps in which it leaves."""
 
+    __slots__ = ()
+
     # Step by step...
 
     async def _send_all(
@@ -59,7 +61,7 @@ class SendingResponse(ResponseBase):
                 looks = start >= self._turn.look_at or size < self._turn.look_below
                 turn_is_over = looks and not self._turn.goes_on(start, size)
             if turn_is_over or not view or self._abort_was_told or not self._has_body:
-                if self._outgoing.is_corked and not self._outgoing.blocked:
+                if self._outgoing.corked_size and not self._outgoing.blocked:
                     self._flush()
                 await cancel_shielded_checkpoint()
                 self._turn.begin(self._outgoing.offset)
@@ -255,16 +257,17 @@ class SendingResponse(ResponseBase):
 
     def _cork(self, chunk: bytes) -> bool:
         """Accept `chunk`, to be sent with those that follow it at once; `False` if that failed."""
-        if not self._outgoing.is_corked:
+        outgoing = self._outgoing
+        if not outgoing.corked_size:
             self._flusher.flush_soon(self)
         try:
-            self._outgoing.cork(chunk)
+            outgoing.cork(chunk)
         except trio.BrokenResourceError:
             self._abort(AbortReason.CLIENT_CLOSED)
-        return not self.aborted
+        return self._abort_reason is None
 
     def _flush_corked(self) -> None:
-        if self._outgoing.is_corked and not self._outgoing.blocked:
+        if self._outgoing.corked_size and not self._outgoing.blocked:
             self._begin_uncorked()
             self._flush()
 
