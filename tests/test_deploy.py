@@ -224,7 +224,7 @@ async def test_metrics_and_probes_are_not_for_everybody(proxy: str, tmp_path: Pa
     app.get("/", lambda res, _: res.end("Hello"))
     async with behind(proxy, app, tmp_path) as deployed:
         for host, status in (("127.0.0.1", 200), ("127.0.0.2", 403)):
-            for path in ("/metrics", "/livez", "/readyz"):
+            for path in ("/metrics", "/livez", "/readyz", "/%6detrics", "/ready%7a"):
                 answer = await ask_from(host, deployed.port, path)
                 assert answer.startswith(b"HTTP/1.1 %d " % status), (host, path)
             assert (await ask_from(host, deployed.port, "/")).startswith(b"HTTP/1.1 200 ")

@@ -6,6 +6,7 @@ import inspect
 import re
 import textwrap
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 import h11
@@ -15,7 +16,7 @@ import trio.testing
 from multidict import CIMultiDictProxy
 
 from trio_stream import AbortReason, App, Config, Request, Response, testing
-from trio_stream.testing import open_client, open_clients
+from trio_stream.testing import Connect, open_client, open_clients
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -691,3 +692,19 @@ async def test_many_clients_of_one_server() -> None:
         assert alice.stats.open_connections == 3
     assert begun == 1
     assert alice.stats.aborts == {AbortReason.CLIENT_CLOSED: 2}
+
+
+async def test_handlers_have_the_context_of_the_server() -> None:
+    name = ContextVar("name", default="nobody")
+    app = App()
+    app.get("/", lambda res, _: res.end(name.get()))
+    told: list[bytes] = []
+
+    async def visit(connect: Connect) -> None:
+        name.set("the client")
+        told.append(await (await connect().get("/")).read())
+
+    name.set("the server")
+    async with open_clients(app) as connect, trio.open_nursery() as nursery:
+        nursery.start_soon(visit, connect)
+    assert told == [b"the server"]

@@ -319,7 +319,6 @@ def test_task_that_sends_on_many_responses_has_one_turn_for_all(work: float) -> 
 
     @app.get("/join")
     async def join(res: Response, _: Request) -> None:
-        await res.send_chunk(b"hello")
         members.append(res)
         await res.wait_aborted()
 

@@ -342,6 +342,19 @@ async def test_hang_up_replaces_them_one_by_one(
     assert "SIGHUP: replacing 2 workers" in log.messages
 
 
+async def test_a_successor_that_dies_is_replaced_while_the_one_before_ends(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes = Fakes(Fate(stops_in=20), Fate(dies_at=3, status=7))
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 1, statuses):
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(5)
+        assert fakes.started_at == [0, 0, 3.5]
+        signal.raise_signal(signal.SIGTERM)
+    assert statuses == [0]
+
+
 async def test_many_hang_ups_at_once_are_one(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,9 +67,9 @@ class App(Routes):
         """Keep an async context manager open for as long as the app is served, as a decorator.
 
         It is entered before the first connection is accepted, and left after the last one has
-        ended. An exception in it ends the server with that exception. What it does at a shutdown is
-        cancelled in the end, see `Server.shutdown`. Of several, each is entered
-        after those before it, and left before them::
+        ended. An exception in it ends the server with that exception, and a cancellation of its own
+        with a `RuntimeError`. What it does at a shutdown is cancelled in the end, see
+        `Server.shutdown`. Of several, each is entered after those before it, and left before them::
 
             @app.lifespan
             @asynccontextmanager

@@ -36,6 +36,8 @@ class Response(BasicResponse):
     A body has a length known from the first call, given as `total_size`, or it has not: then it is
     chunked (RFC 9112 section 7.1), or for HTTP/1.0 ends with the connection, and is complete with
     `end()` or when the handler returns.
+
+    It has slots, so keep what is yours elsewhere, such as in context variables.
     """
 
     __slots__ = ()

@@ -160,8 +160,6 @@ class Server:
                     await self._serve_listeners(started)
         if self.is_shutting_down:
             logger.info("shut down")
-        else:  # it has cancelled itself, and what was served in it
-            logger.error("a lifespan has ended before its time, and with it the server")
 
     async def _serve_listeners(self, started: Callable[[Server], object]) -> None:
         async with trio.open_nursery() as nursery:
@@ -264,7 +262,11 @@ class Server:
         """Keep the app's lifespans open, and the watchers at work, for the length of the block.
 
         If a shutdown has begun when the block does, they may not be, and it should serve nothing.
+
+        Raises:
+          RuntimeError: A lifespan has cancelled itself, and what was served in it.
         """
+        is_over = False
         with self._lifetime:
             async with AsyncExitStack() as stack:
                 for open_lifespan in self._lifespans:
@@ -272,6 +274,7 @@ class Server:
                 self._has_begun = True
                 async with self._watching():
                     yield
+                is_over = True
                 if self.is_shutting_down:
                     self._limit_lifespans()
         if self._lifetime.cancelled_caught:
@@ -279,6 +282,8 @@ class Server:
                 "shutting down: a lifespan has not %s in time, and is cancelled",
                 "ended" if self._has_begun else "begun",
             )
+        elif self._has_begun and not (is_over or self.is_shutting_down):
+            raise RuntimeError("a lifespan has ended before its time, and with it the server")
         if not self._has_begun:
             yield
 

@@ -92,7 +92,7 @@ async def serve_until_signal(
       reload: What SIGHUP does instead, unless it tells that the terminal was closed.
 
     Returns:
-      The exit status: 1 if the end has cut something off, or came by itself, else 0.
+      The exit status: 1 if the end has cut something off, else 0.
     """
     terminal = Terminal()
     caught = [signal.SIGINT, signal.SIGTERM]
@@ -121,5 +121,4 @@ async def serve_until_signal(
         async with open_background() as start_soon:
             start_soon(handle_signals)
             await server._serve(started)
-    ended_well = server.is_shutting_down and not server.has_cut_off
-    return 0 if ended_well and not everything.cancelled_caught else 1
+    return 1 if server.has_cut_off or everything.cancelled_caught else 0

@@ -95,12 +95,14 @@ class SendTurn(Turn):
         """Begin a turn at `offset`: that of the task, if it has begun one."""
         task = trio.lowlevel.current_task()
         sharing = min(self._sharing(), _MOST_SHARING)
-        if not isinstance(task.custom_sleep_data, float):
+        has_begun = isinstance(task.custom_sleep_data, float)
+        if not has_begun:
             task.custom_sleep_data = trio.current_time() + LONGEST_TURN / sharing
         self._deadline = task.custom_sleep_data
         self._size = max(self._send_budget // sharing, 1)
         self._end = offset + self._size
-        self.look_at = min(offset + self._look_after, self._end)
+        # A task could begin any number of responses in one turn, and never look.
+        self.look_at = offset if has_begun else min(offset + self._look_after, self._end)
 
     def goes_on(self, offset: int, size: int) -> bool:
         """Whether a chunk of `size` bytes may be sent at `offset` before others have their turn."""

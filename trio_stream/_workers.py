@@ -8,7 +8,7 @@ import signal
 import socket
 from contextlib import ExitStack
 from functools import partial
-from operator import ne
+from operator import is_not, ne
 from subprocess import DEVNULL
 from typing import TYPE_CHECKING
 
@@ -237,7 +237,9 @@ class Supervisor:
                 worker = slot.worker.value
                 assert worker is not None
                 started_at = worker.started_at
-                await worker.ended.wait()
+                await wait_any(
+                    worker.ended.wait, partial(slot.worker.wait_value, partial(is_not, worker))
+                )
                 failure = f"{worker} has ended {worker.how_it_ended}"
                 waits_for_change = not worker.is_ready and self._changes is not None
                 is_useless = worker.process.returncode == _USAGE_ERROR

@@ -19,6 +19,7 @@ thread is at work, though, and files are read by threads.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Protocol
 
 import h11
@@ -82,10 +83,11 @@ async def open_clients(app: App) -> AsyncIterator[Connect]:
     error: BaseException | None = None
     try:
         async with server._running(), trio.open_nursery() as nursery:
+            context = copy_context()  # that of the server, and not of who connects
 
             def connect(*, window: int = _WINDOW, address: object = None) -> Client:
                 transport = _MemoryTransport(app.config, server._stalls, nursery, window, address)
-                nursery.start_soon(serve, transport)
+                context.run(nursery.start_soon, serve, transport)
                 clients.append(Client(transport, server))
                 return clients[-1]
 
