@@ -62,7 +62,7 @@ TINY: tuple[Scenario, ...] = (
     Abort(clients=30, pause=0),
     Growth(connections=(1, 3), total=16 * MIB, requests=8),
     Tls(total=32 * MIB, first_part=MIB),
-    Files(total=MIB, turns=1),
+    Files(total=MIB, seconds=0),
     SmallFiles(count=80),
     SlowFiles(clients=3, size=8 * MIB, turns=2, pause=0),
     Storm(clients=20, seconds=0.3, patience=0.1),

@@ -129,6 +129,14 @@ def test_a_server_needs_a_certificate() -> None:
         Certificates()
 
 
+def test_certificates_are_pairs() -> None:
+    with pytest.raises(TypeError) as error:
+        Certificates("cert.pem", "key.pem")  # type: ignore[arg-type]
+    assert str(error.value) == (
+        """each certificate is a pair, such as ("cert.pem", "key.pem"), not 'cert.pem'"""
+    )
+
+
 # Several...
 
 

@@ -143,6 +143,14 @@ async def test_what_would_break_an_event_is_refused() -> None:
             await events.send("x", id="a\0b")
         with pytest.raises(ValueError, match=r"^retry must be a number of milliseconds, not -1$"):
             await events.send("x", retry=-1)
+        with pytest.raises(TypeError, match=r"^retry must be an integer number of .*, not 1\.5$"):
+            await events.send("x", retry=1.5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^the data of an event is text, not b'x'$"):
+            await events.send(b"x")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^the event of an event is text, not 5$"):
+            await events.send("x", event=5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^the comment of an event is text, not None$"):
+            await events.comment(None)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"^an event needs data, a type, an id or a retry"):
             await events.send()
         await events.send("ok")

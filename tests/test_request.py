@@ -14,6 +14,7 @@ from multidict import CIMultiDictProxy, MultiDictProxy
 
 from tests.clients import open_socket_pair
 from trio_stream import App, Config, Request, Response
+from trio_stream._forwarded import Origin
 from trio_stream._protocol import Protocol
 from trio_stream.testing import open_client
 
@@ -42,7 +43,7 @@ def make_request(
     )
     head = protocol.next_request()
     assert head is not None
-    return Request(head, Config(), client=client, scheme=scheme)
+    return Request(head, Config(), peer=Origin(client, scheme))
 
 
 # The target...

@@ -17,7 +17,7 @@ from trio_stream._protocol import Protocol
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from trio.testing import MockClock
 
@@ -153,7 +153,7 @@ async def test_a_response_has_its_grace(autojump_clock: MockClock) -> None:
         await client.send_all(get("/slow?seconds=24.9"))
         await wait_all_tasks_blocked()
         client.server.shutdown()
-        assert client.server.is_shutting_down
+        assert client.server.stats.shutting_down
         answer = without_date(await client.receive_some())
         assert answer == LAST_HELLO.replace(b"hello", b"slept")
         assert await client.receive_some() == b""
@@ -238,7 +238,7 @@ async def test_a_grace_must_be_a_number(grace: float) -> None:
     server = Server(App()._router, Config())
     with pytest.raises(ValueError, match="grace must be a number of seconds, and not negative"):
         server.shutdown(grace=grace)
-    assert not server.is_shutting_down
+    assert not server.stats.shutting_down
 
 
 @pytest.mark.parametrize("epoll", [False, True])
@@ -413,12 +413,17 @@ def test_what_makes_no_context_manager_is_no_lifespan() -> None:
     async def generator() -> AsyncIterator[None]:
         yield
 
+    def plain_generator() -> Iterator[None]:
+        yield
+
     async def function() -> None:
         pass
 
     app = App()
-    for mistake in (generator, function):
-        with pytest.raises(TypeError, match=r"not <function .*: @asynccontextmanager makes one of"):
+    for mistake in (generator, plain_generator, function, 5):
+        with pytest.raises(
+            TypeError, match=r"not (<function .*|5): @asynccontextmanager makes one"
+        ):
             app.lifespan(mistake)  # type: ignore[type-var]
 
 

@@ -83,7 +83,7 @@ async def test_the_first_signal_is_a_shutdown(
     caplog.set_level(logging.INFO)
     async with run() as told:
         await hear(number)
-        assert told.server.is_shutting_down
+        assert told.server.stats.shutting_down
         assert told.statuses == []  # the response has its grace
     assert told.statuses == [0]
     assert told.aborts == [AbortReason.CLIENT_CLOSED]
@@ -143,7 +143,7 @@ async def test_a_hang_up_has_another_use_where_there_is_one() -> None:
     async with run(lambda: reloads.append(True)) as told:
         await hear(signal.SIGHUP)
         assert len(reloads) == 1
-        assert not told.server.is_shutting_down
+        assert not told.server.stats.shutting_down
         await hear(signal.SIGTERM)
         await hear(signal.SIGHUP)
         assert len(reloads) == 2  # also while it shuts down
@@ -156,7 +156,7 @@ async def test_a_hang_up_that_is_ignored_is_none() -> None:
     try:
         async with run() as told:
             await hear(signal.SIGHUP)
-            assert not told.server.is_shutting_down
+            assert not told.server.stats.shutting_down
             await hear(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -22,7 +22,7 @@
 #   Folders, as URLs and as pages
 #     _listing      _file_page
 #     _static       _page
-#     _tree         _wording
+#     _tree
 #
 #   Requests and responses, as handlers see them
 #     _routing
@@ -50,7 +50,7 @@
 #     _head         _conditions   _ranges   _media   _addresses   _bad_request
 #
 #   Used by all
-#     _config       _stats     _file        _stdout
+#     _config       _stats     _file        _wording   _stdout
 
 from ._app import App as App
 from ._bad_request import BadRequestError as BadRequestError

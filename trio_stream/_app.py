@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import replace
-from inspect import isasyncgenfunction, iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -24,6 +24,7 @@ from ._routes import Routes
 from ._server import Server
 from ._signals import serve_until_signal
 from ._stdout import say
+from ._turn import MOST_SHARING
 
 if TYPE_CHECKING:
     import ssl
@@ -82,9 +83,14 @@ class App(Routes):
           open_lifespan: Makes the context manager; called each time that the app is served.
 
         Raises:
-          TypeError: It is an async generator or a coroutine function.
+          TypeError: It can't be called, or is a generator or a coroutine function.
         """
-        if isasyncgenfunction(open_lifespan) or iscoroutinefunction(open_lifespan):
+        if (
+            isasyncgenfunction(open_lifespan)
+            or isgeneratorfunction(open_lifespan)
+            or iscoroutinefunction(open_lifespan)
+            or not callable(open_lifespan)
+        ):
             raise TypeError(
                 f"lifespan() needs what makes an async context manager, not {open_lifespan!r}: "
                 "@asynccontextmanager makes one of a generator"
@@ -120,8 +126,10 @@ class App(Routes):
           task_status: For `nursery.start`.
 
         Raises:
-          OSError: The address is not to be had, or a descriptor is no listening socket.
-          ValueError: There is no host, a port is none, or the context is for clients.
+          OSError: An address can't be bound, or a descriptor is not a listening socket.
+          ValueError: `host` is empty, a port is out of range, or the context is for clients.
+          TypeError: `ssl_context` is neither `Certificates` nor a context.
+          RuntimeError: A lifespan has cancelled itself.
         """
         check_context(ssl_context)
         listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
@@ -136,7 +144,7 @@ class App(Routes):
         received. Each call is a server of its own: it opens the app's lifespans, and knows nothing
         of other connections, so its responses let other tasks run as if they were many.
         """
-        config = replace(self.config, send_budget=max(self.config.send_budget // 8, 1))
+        config = replace(self.config, send_budget=max(self.config.send_budget // MOST_SHARING, 1))
         server = self._make_server(config=config)
         async with server._running():
             await server._serve_stream(stream)
@@ -172,9 +180,11 @@ class App(Routes):
           An exit status, for `sys.exit(app.run())`: 1 if the end has cut something off, else 0.
 
         Raises:
-          OSError: The address is not to be had, or a descriptor is no listening socket.
-          ValueError: There is no host, a port is none, or the context is for clients.
-          RuntimeError: The command line imports this app, to serve it.
+          OSError: An address can't be bound, or a descriptor is not a listening socket.
+          ValueError: `host` is empty, a port is out of range, or the context is for clients.
+          TypeError: `ssl_context` is neither `Certificates` nor a context.
+          RuntimeError: The command line imports this app, to serve it; or a lifespan has cancelled
+            itself.
         """
         if is_imported_to_be_served.get():
             raise RuntimeError('app.run() needs an `if __name__ == "__main__":` before it')

@@ -33,8 +33,8 @@ class Certificates:
     section 3), or else the first of all.
 
     Args:
-      *files: For each certificate its file, in which those follow that lead to a root, and that of
-        its private key: `("cert.pem", "key.pem")`; `None` for the key if it is in the same file.
+      *files: For each certificate its file (with the chain that leads to a root) and that of its
+        private key: `("cert.pem", "key.pem")`; `None` for the key if it is in the same file.
       password: Of the keys that are encrypted.
       ca_certs: PEM: clients must show a certificate that leads to one of these.
 
@@ -45,6 +45,7 @@ class Certificates:
       OSError: A file can't be read.
       ValueError: No certificate is given, or a file is not what it should be; the message says
         which.
+      TypeError: A certificate is not given as a pair.
     """
 
     def __init__(
@@ -55,6 +56,11 @@ class Certificates:
     ) -> None:
         if not files:
             raise ValueError("a TLS server needs at least one certificate")
+        for pair in files:
+            if not isinstance(pair, tuple):
+                raise TypeError(
+                    f'each certificate is a pair, such as ("cert.pem", "key.pem"), not {pair!r}'
+                )
         self._files = files
         self._password = password
         self._ca_certs = ca_certs
@@ -116,8 +122,8 @@ class Certificates:
             context.load_cert_chain(certfile, keyfile, ask_password)
         except ssl.SSLError as exc:
             raise ValueError(
-                f"{str(certfile)!r} and {key} are no certificate and key that belong together, in "
-                f"PEM{', or the password is wrong' if self._password is not None else ''}: {exc}"
+                f"{str(certfile)!r} and {key} are not a certificate and its key in PEM"
+                f"{', or the password is wrong' if self._password is not None else ''}: {exc}"
             ) from exc
         if self._ca_certs is not None:
             context.verify_mode = ssl.CERT_REQUIRED

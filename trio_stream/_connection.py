@@ -17,6 +17,7 @@ import trio
 from ._access_log import log_response
 from ._access_log import logger as access_logger
 from ._bad_request import BadRequestError
+from ._forwarded import Origin
 from ._protocol import Protocol
 from ._request import Request
 from ._request_body import RequestBody
@@ -66,6 +67,7 @@ class Connection:
         self._timeouts = timeouts
         self._flusher = flusher
         self._context = trio.lowlevel.current_task().context
+        self._peer = Origin(transport.client, transport.scheme)
         self._id = os.urandom(6).hex()
         self._requests = 0
         self._is_late = False  # the client has sent no request in time
@@ -76,9 +78,8 @@ class Connection:
         self._began_at: float | None = None  # the response under way, if it will be logged
         self._is_fresh = True  # nothing was received
         self._awaits_head = False
-        self._is_shutting_down = False
-        self._client_is_lost = False
-        self._is_cut = False  # in a body that only a reset tells from a whole one
+        self._client_has_stalled = False
+        self._needs_reset = False  # in a body that only a reset tells from a whole one
 
     async def serve(self, *, refusal: int | None = None) -> None:
         """Serve requests until the client goes or one of them ends the connection.
@@ -99,18 +100,18 @@ class Connection:
                 self._cancel_scope = trio.CancelScope()  # a timeout may have cancelled the last one
                 with self._cancel_scope:
                     await self._refuse(self._refusal)
-            if not self._client_is_lost:
+            if not self._client_has_stalled:
                 await self._finish()
         except trio.BrokenResourceError:
             pass  # the client has gone between two responses: nobody to tell
         finally:
-            if self._is_cut:
+            if self._needs_reset:
                 self._transport.reset()
             self._stats.open_connections -= 1
             trio.lowlevel.current_task().context = self._context  # it may be somebody else's task
 
     async def _finish(self) -> None:
-        if self._is_cut:
+        if self._needs_reset:
             await self._transport.wait_taken()
         else:
             await self._transport.finish(
@@ -123,7 +124,6 @@ class Connection:
         On a new connection the first request may be on its way, and few clients would send it once
         more: it has `Config.linger_timeout` to arrive, from the connection on.
         """
-        self._is_shutting_down = True
         if self._response is not None:
             self._response._begin_shutdown()
         elif self._is_idle:
@@ -186,12 +186,12 @@ class Connection:
         watch = timeouts.keep_alive if is_idle else timeouts.head
         watch.start(self)
         self._awaits_head = True
-        if self._is_shutting_down:
+        if self._stats.shutting_down:
             self.close_when_idle()
         try:
             while head is None and not self._protocol.client_has_closed:
                 await self._receive_data()
-                if self._is_shutting_down:
+                if self._stats.shutting_down:
                     self._cancel_scope.deadline = inf  # it came in time
                 head = self._protocol.next_request()
                 if head is None and watch is timeouts.keep_alive:
@@ -243,8 +243,12 @@ class Connection:
             if head is None:
                 return False
             transport = self._transport
-            request = Request(head, self._config, client=transport.client, scheme=transport.scheme)
-            request.client_certificate = transport.client_certificate
+            request = Request(
+                head,
+                self._config,
+                peer=self._peer,
+                client_certificate=transport.client_certificate,
+            )
         except BadRequestError as exc:
             logger.debug("%s: %d for a bad request: %s", self._transport.client, exc.status, exc)
             self._refusal = exc.status
@@ -301,7 +305,7 @@ class Connection:
             self._flusher,
             self._config,
             cancel_on_abort=cancel_on_abort,
-            closes=closes or self._is_shutting_down,
+            closes=closes or self._stats.shutting_down,
         )
         self._response = self._transport.user = response
         if self._transport.hung_up:
@@ -322,9 +326,9 @@ class Connection:
         response._forget_handlers()
         # Whatever else ended it early, the client shall see what was accepted, and then the cut:
         # one that has ended its stream may still read, if only the answer before.
-        self._client_is_lost = response.abort_reason is AbortReason.STALLED
+        self._client_has_stalled = response.abort_reason is AbortReason.STALLED
         # A proper end would look like that of the body.
-        self._is_cut = response.aborted and response._ends_with_connection
+        self._needs_reset = response.aborted and response._ends_with_connection
         if (status := response._sent_status) is not None:
             self._stats.responses[status] += 1
         if self._began_at is not None:

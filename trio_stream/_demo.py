@@ -11,6 +11,7 @@ from operator import add
 from typing import IO, TYPE_CHECKING
 
 from ._app import App
+from ._page import make_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,38 +27,20 @@ REPEATS = 16  # two minutes, or 5 MiB: enough to see it stream
 MELODY = "E1 E1 F1 G1 G1 F1 E1 D1 C1 C1 D1 E1 D1.5 C0.5 C2"
 HERTZ = {"C": 523.25, "D": 587.33, "E": 659.26, "F": 698.46, "G": 783.99}
 
-PAGE = b"""\
-<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>trio_stream</title>
-<link rel="icon" href="data:,">
-<style>
-  :root { --text: #1d2430; --muted: #5b6575; --paper: #f6f7f9; --card: #fff; --link: #0b5fcc; }
-  @media (prefers-color-scheme: dark) {
-    :root { --text: #e6e9ef; --muted: #9aa4b5; --paper: #14171c; --card: #1e232b; --link: #7db4ff; }
-  }
-  body { margin: 0; min-height: 100vh; display: grid; place-items: center;
-         font: 1rem/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper); }
-  main { box-sizing: border-box; width: min(34rem, 100vw); padding: 2rem; border-radius: 1rem;
-         background: var(--card); box-shadow: 0 1px 8px #0003; }
-  h1 { margin: 0; font-size: 1.5rem; }
-  p { margin: .75rem 0 0; }
+STYLE = """
+  body { min-height: 100vh; display: grid; place-items: center; }
+  main { width: min(34rem, 100%); padding: 2rem; }
+  p { margin-top: .75rem; }
   audio { display: block; width: 100%; margin: 1.5rem 0 1rem; }
-  a { color: var(--link); }
-  small { color: var(--muted); }
-</style>
-<main>
+"""
+
+BODY = """\
   <h1>trio_stream</h1>
   <p>This song is streamed as fast as your browser takes it, and no faster. Close the page, and the
      handler that sends it is cancelled.</p>
   <audio controls src="/song.wav"></audio>
   <a href="/song.wav" download>Download song.wav</a>
-  <p><small>&ldquo;Ode to Joy&rdquo;, two minutes, 5 MB of WAV</small></p>
-</main>
-"""
+  <p><small>&ldquo;Ode to Joy&rdquo;, two minutes, 5 MB of WAV</small></p>"""
 
 
 @contextmanager
@@ -71,11 +54,12 @@ def open_demo() -> Iterator[App]:
 def make_app(song: IO[bytes]) -> App:
     """The demo, with a song of somebody else's."""
     app = App()
+    html = make_page("trio_stream", STYLE, BODY)
 
     @app.get("/")
     def page(res: Response, _: Request) -> None:
         res.write_header("Content-Type", "text/html; charset=utf-8")
-        res.end(PAGE)
+        res.end(html)
 
     @app.get("/song.wav")
     async def send_song(res: Response, _: Request) -> None:

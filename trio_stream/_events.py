@@ -46,6 +46,8 @@ class EventStream:
         Raises:
           ValueError: `event` or `id` is of more than one line, `id` contains a NUL, `retry` is
             negative; or there is nothing to send.
+          TypeError: `data` is not text, or `retry` not an integer.
+          RuntimeError: The response is complete.
           trio.BusyResourceError: Another task is sending.
         """
         lines = []
@@ -56,18 +58,24 @@ class EventStream:
                 raise ValueError(f"the id of an event can't contain a NUL, unlike {text!r}")
             lines.append(f"id: {text}\n")
         if retry is not None:
+            if not isinstance(retry, int):
+                raise TypeError(f"retry must be an integer number of milliseconds, not {retry!r}")
             if retry < 0:
                 raise ValueError(f"retry must be a number of milliseconds, not {retry!r}")
             lines.append(f"retry: {retry}\n")
         if data is not None:
-            lines += [f"data: {line}\n" for line in _LINE_END.split(data)]
+            lines += [f"data: {line}\n" for line in _lines("data", data)]
         if not lines:
             raise ValueError("an event needs data, a type, an id or a retry time")
         await self._send("".join(lines))
 
     async def comment(self, text: str) -> None:
-        """Send a comment, which clients ignore."""
-        await self._send("".join(f": {line}\n" for line in _LINE_END.split(text)))
+        """Send a comment, which clients ignore.
+
+        Raises:
+          TypeError, RuntimeError, trio.BusyResourceError: As `send`.
+        """
+        await self._send("".join(f": {line}\n" for line in _lines("comment", text)))
 
     async def _send(self, lines: str) -> None:
         if self._sending:
@@ -118,7 +126,13 @@ async def open_event_stream(
     response._end_stream(None)
 
 
+def _lines(what: str, text: str) -> list[str]:
+    if not isinstance(text, str):
+        raise TypeError(f"the {what} of an event is text, not {text!r}")
+    return _LINE_END.split(text)
+
+
 def _one_line(what: str, text: str) -> str:
-    if _LINE_END.search(text):
+    if len(_lines(what, text)) > 1:
         raise ValueError(f"the {what} of an event is one line, unlike {text!r}")
     return text

@@ -64,20 +64,16 @@ def _answer_head(written: ResponseHead, answer: FileAnswer) -> ResponseHead:
 
 
 async def _send_piece(response: BasicResponse, piece: bytes | FilePart, length: int) -> SendResult:
-    if isinstance(piece, FilePart):
-        return await _send_part(response, piece, length)
-    return await response.send_chunk(piece, length)
-
-
-async def _send_part(response: BasicResponse, part: FilePart, length: int) -> SendResult:
+    if isinstance(piece, bytes):
+        return await response.send_chunk(piece, length)
     start = response.get_write_offset()
-    paced = PacedPart(part, response._transport, response._config.send_budget)
+    paced = PacedPart(piece, response._transport, response._config.send_budget)
     try:
         with response._transport.sending_files():
             return await response._send_all(paced, length, start)
     except io.UnsupportedOperation:
         sent = response.get_write_offset() - start
-    return await _send_read(response, part.after(sent), length)
+    return await _send_read(response, piece.after(sent), length)
 
 
 async def _send_read(response: BasicResponse, part: FilePart, length: int) -> SendResult:

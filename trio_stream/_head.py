@@ -21,7 +21,6 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # What the server writes itself, because it knows better.
 _OWN_FIELDS = frozenset({"content-length", "date", "transfer-encoding"})
 
-
 # What a recipient needs before the body (RFC 9110 section 6.5.1).
 _NO_TRAILERS = _OWN_FIELDS | {
     "authorization",
@@ -61,7 +60,8 @@ class ResponseHead:
         match = _STATUS.fullmatch(str(status))
         if match is None:
             raise ValueError(
-                f"a status is a number from 200 to 599, alone or with a phrase, not {status!r}"
+                "a status is a number from 200 to 599, alone or with a phrase in printable ASCII, "
+                f"not {status!r}"
             )
         code, phrase = match.groups()
         self.status = int(code)
@@ -88,7 +88,8 @@ class ResponseHead:
         """As `Response.write_header`."""
         _check_name(name)
         if name.lower() in _OWN_FIELDS:
-            raise ValueError(f"{name} is written by the server, from what it knows of the response")
+            hint = ": give a total_size instead" if name.lower() == "content-length" else ""
+            raise ValueError(f"{name} is written by the server{hint}")
         self.fields.append((name.encode("ascii"), _raw_value(name, value)))
 
 

@@ -49,7 +49,7 @@ class Message(ABC):
           max_bytes: The most that is taken; `None` for `Config.max_body_size`.
 
         Raises:
-          BadRequestError: 413: the body is larger. 400: it is malformed, or ended early.
+          BadRequestError: 413: the body is larger. Or as `body.receive_some`: 400, 408 or 431.
         """
         limit = self._max_body_size if max_bytes is None else max_bytes
         pieces = []

@@ -3,7 +3,7 @@
 Every socket is registered once, edge-triggered, in an epoll instance that is itself waited for in
 Trio's loop. So neither a request nor a parked send costs a task or a system call, and a FIN is seen
 even behind request bytes that nobody has read yet: `EPOLLRDHUP` does not wait for a reader, as
-`recv` would.
+`recv` would. Nobody waits for the other instance, which is only asked whether anything has arrived.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # Elsewhere (macOS, Windows) a socket is served like any other stream.
 HAVE_EPOLL = hasattr(select, "epoll")
-
 
 _ARRIVALS_AT_ONCE = 256  # of which none is looked at
 
@@ -43,7 +42,7 @@ class Watched(Protocol):
 class ReadinessWatcher:
     """Tells each registered descriptor when it takes bytes again and when its peer hangs up.
 
-    A context manager: leaving it closes the epoll instance, after `run` has ended.
+    A context manager: leaving it closes both epoll instances, after `run` has ended.
     """
 
     def __init__(self) -> None:

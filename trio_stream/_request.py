@@ -47,7 +47,14 @@ class Request(Message):
     id: str
     body: RequestBody
 
-    def __init__(self, head: RequestHead, config: Config, *, client: object, scheme: str) -> None:
+    def __init__(
+        self,
+        head: RequestHead,
+        config: Config,
+        *,
+        peer: Origin,
+        client_certificate: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(config.max_body_size)
         self._head = head
         self._max_form_fields = config.max_form_fields
@@ -55,8 +62,8 @@ class Request(Message):
         self.target = head.target.decode("ascii")
         self.raw_path, self._raw_query = split_target(self.method, self.target)
         self.params: Mapping[str, str] = MappingProxyType({})
-        self.client_certificate: dict[str, Any] | None = None
-        self._peer = client, scheme
+        self.client_certificate = client_certificate
+        self._peer = peer
         self._trusted_proxies = config.trusted_proxies
 
     def __repr__(self) -> str:
@@ -70,7 +77,7 @@ class Request(Message):
         in `Forwarded` (RFC 7239) or `X-Forwarded-For`. What others say there is ignored, and what
         is malformed. A port that is not told is 0.
         """
-        return self._origin.client if self._trusted_proxies else self._peer[0]
+        return self._origin.client
 
     @property
     def scheme(self) -> str:
@@ -82,7 +89,9 @@ class Request(Message):
 
     @cached_property
     def _origin(self) -> Origin:
-        return find_origin(self.headers, Origin(*self._peer), self._trusted_proxies)
+        if not self._trusted_proxies:
+            return self._peer
+        return find_origin(self.headers, self._peer, self._trusted_proxies)
 
     @property
     def http_version(self) -> str:

@@ -47,8 +47,9 @@ class BufferedBody(trio.abc.ReceiveStream):
           max_bytes: The most that is returned; `None` for what there is, some 256 KiB at most.
 
         Raises:
-          BadRequestError: The body is malformed, or ended early: a handler that lets it pass
-            answers 400. Or it came slower than `Config.min_upload_rate`: 408.
+          BadRequestError: A handler that lets it pass answers 400: the body is malformed, or ended
+            early. 408: it came slower than `Config.min_upload_rate`. 431: its framing has too much
+            beside it, as chunk extensions and trailers.
           trio.BrokenResourceError: The client has gone. With `cancel_on_abort`, the handler is
             cancelled instead.
           trio.ClosedResourceError: The body was closed, or what it belongs to is over with.

@@ -200,7 +200,7 @@ class Response(BasicResponse):
             return True
         if not self._head_started:
             return False
-        if self._total_size is None and not self._is_cut:
+        if self._total_size is None and not self._stream_was_cut:
             self._end(b"")
         else:
             self._abort(AbortReason.INCOMPLETE)

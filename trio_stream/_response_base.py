@@ -55,7 +55,6 @@ class ResponseBase:
         "_has_body",
         "_head",
         "_head_started",
-        "_is_cut",
         "_missed_writable",
         "_outgoing",
         "_parked",
@@ -65,6 +64,7 @@ class ResponseBase:
         "_sending",
         "_shutdown",
         "_stats",
+        "_stream_was_cut",
         "_total_size",
         "_transport",
         "_turn",
@@ -99,7 +99,7 @@ class ResponseBase:
         self._has_body = True
         self._outgoing = Outgoing(transport, stats)
         self._ended = False  # the handler has given all; what is left is outgoing
-        self._is_cut = False  # a stream of the body was closed by force
+        self._stream_was_cut = False  # a stream of the body was closed by force
         self._complete = False
         self._abort_reason: AbortReason | None = None
         self._abort_was_told = False

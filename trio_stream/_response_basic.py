@@ -321,7 +321,7 @@ class BasicResponse(SendingResponse):
 
     def _cut_stream(self) -> None:
         """Have the body end with `end` only, and be incomplete if the handler returns instead."""
-        self._is_cut = True
+        self._stream_was_cut = True
 
     @property
     def _drops_body(self) -> bool:

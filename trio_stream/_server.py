@@ -21,6 +21,7 @@ from ._stats import AbortReason, Stats
 from ._stream_transport import open_transport
 from ._timeouts import Timeouts, TimeoutWatch
 from ._tls import serve_tls
+from ._wording import count
 from ._worker_stats import told_to_workers
 
 if TYPE_CHECKING:
@@ -103,11 +104,6 @@ class Server:
         return "http" if self._ssl_context is None else "https"
 
     @property
-    def is_shutting_down(self) -> bool:
-        """Whether `shutdown` was called."""
-        return self.stats.shutting_down
-
-    @property
     def has_cut_off(self) -> bool:
         """Whether the end has cut off a response, or a lifespan that began or ended."""
         return self.stats.aborts[AbortReason.SHUTDOWN] > 0 or self._lifetime.cancelled_caught
@@ -132,10 +128,10 @@ class Server:
             grace = self._config.shutdown_grace
         if not grace >= 0:
             raise ValueError(f"grace must be a number of seconds, and not negative: {grace!r}")
-        if not self.is_shutting_down:
+        if not self.stats.shutting_down:
             logger.info(
                 "shutting down: %s under way, which may take %g seconds",
-                _responses(self.stats.active_responses),
+                count(self.stats.active_responses, "response"),
                 grace,
             )
         self._grace.deadline = min(self._grace.deadline, trio.current_time() + grace)
@@ -155,10 +151,10 @@ class Server:
           started: Called as soon as connections are accepted.
         """
         async with told_to_workers(self.stats), self._running():
-            if not self.is_shutting_down:
+            if not self.stats.shutting_down:
                 with self._serving:
                     await self._serve_listeners(started)
-        if self.is_shutting_down:
+        if self.stats.shutting_down:
             logger.info("shut down")
 
     async def _serve_listeners(self, started: Callable[[Server], object]) -> None:
@@ -194,7 +190,7 @@ class Server:
         """Limit the time of what comes before a connection: a handshake, or a proxy's header."""
         with trio.move_on_after(self._config.handshake_timeout) as scope:
             self._handshakes.add(scope)
-            if self.is_shutting_down:
+            if self.stats.shutting_down:
                 self._shorten(scope)
             try:
                 yield scope
@@ -249,7 +245,7 @@ class Server:
         if self._config.min_download_rate:
             transport.require_rate(self._timeouts.rate, self._config.min_download_rate)
         self._connections.add(connection)
-        if self.is_shutting_down:  # it was accepted just before
+        if self.stats.shutting_down:  # it was accepted just before
             connection.close_when_idle()
         try:
             await connection.serve(refusal=refusal)
@@ -275,14 +271,14 @@ class Server:
                 async with self._watching():
                     yield
                 is_over = True
-                if self.is_shutting_down:
+                if self.stats.shutting_down:
                     self._limit_lifespans()
         if self._lifetime.cancelled_caught:
             logger.warning(
                 "shutting down: a lifespan has not %s in time, and is cancelled",
                 "ended" if self._has_begun else "begun",
             )
-        elif self._has_begun and not (is_over or self.is_shutting_down):
+        elif self._has_begun and not (is_over or self.stats.shutting_down):
             raise RuntimeError("a lifespan has ended before its time, and with it the server")
         if not self._has_begun:
             yield
@@ -297,7 +293,7 @@ class Server:
             async with open_background() as start_soon:
                 start_soon(self._stalls.run)
                 start_soon(self._flusher.run)
-                self._timeouts.start(start_soon)
+                self._timeouts.run(start_soon)
                 start_soon(self._watch_grace)
                 if self._watcher is not None:
                     start_soon(self._watcher.run)
@@ -311,11 +307,7 @@ class Server:
     def _cut_off(self) -> None:
         """Abort all responses as `AbortReason.SHUTDOWN`, and cancel what is left."""
         if under_way := self.stats.active_responses:
-            logger.warning("shutting down: %s cut off", _responses(under_way))
+            logger.warning("shutting down: %s cut off", count(under_way, "response"))
         for connection in tuple(self._connections):
             connection.cut_off()
         self._serving.cancel()
-
-
-def _responses(count: int) -> str:
-    return f"{count} {'response' if count == 1 else 'responses'}"

@@ -22,15 +22,21 @@ class Stats:
     """Counters of one server, kept up to date while it runs."""
 
     open_connections: int = 0
+    """Connections that are open."""
     active_responses: int = 0
+    """Responses under way."""
     shutting_down: bool = False
+    """Whether a shutdown has begun."""
     connections: int = 0
+    """Connections accepted."""
     requests: int = 0
+    """Requests received, without those that were refused as malformed."""
     responses: Counter[int] = field(default_factory=Counter)
     """Those that are over, by status; without those of which nothing was sent."""
     body_bytes_received: int = 0
+    """Bytes of request bodies that handlers read."""
     body_bytes_sent: int = 0
-    """Those that were accepted; of a chunk that was cut by an abort, all."""
+    """Bytes of response bodies that were accepted; a chunk that an abort cuts counts in full."""
     parks: int = 0
     """How often a send had to wait for its client."""
     aborts: Counter[AbortReason] = field(default_factory=Counter)

@@ -20,17 +20,17 @@ _CLOCK_ERROR = 0.001
 
 
 class Timed(Protocol):
-    """What is waiting for its client. Neither method may raise."""
+    """What has a time limit. Neither method may raise."""
 
     def has_progressed(self) -> bool:
-        """Whether the client took a byte since the last call, or since the timer started."""
+        """Whether it has earned the full timeout once more."""
 
     def on_timeout(self) -> None:
-        """The client took nothing for the whole timeout."""
+        """The timeout has passed without progress."""
 
 
 class TimeoutWatch:
-    """Tells those whose client makes no progress for `timeout` seconds.
+    """Tells those that make no progress for `timeout` seconds.
 
     The timeout is the same for all, so they stay in the order of their deadlines: starting
     and stopping a timer is one dictionary operation, and one sleeping task serves all of them.
@@ -41,15 +41,15 @@ class TimeoutWatch:
         self._deadlines: OrderedDict[Timed, float] = OrderedDict()
         self._started = trio.Event()
 
-    def start(self, sender: Timed) -> None:
-        """Give `sender` the full timeout from now on."""
-        self._deadlines[sender] = trio.current_time() + self.timeout
-        self._deadlines.move_to_end(sender)
+    def start(self, timed: Timed) -> None:
+        """Give `timed` the full timeout from now on."""
+        self._deadlines[timed] = trio.current_time() + self.timeout
+        self._deadlines.move_to_end(timed)
         self._started.set()
 
-    def stop(self, sender: Timed) -> None:
-        """End the timer of `sender`, if there is one."""
-        self._deadlines.pop(sender, None)
+    def stop(self, timed: Timed) -> None:
+        """End the timer of `timed`, if there is one."""
+        self._deadlines.pop(timed, None)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -64,11 +64,11 @@ class TimeoutWatch:
 
     # A function of its own: while `run` sleeps, its variables would keep the one that was told.
     def _tell_first(self) -> None:
-        sender, _ = self._deadlines.popitem(last=False)
-        if sender.has_progressed():
-            self.start(sender)
+        timed, _ = self._deadlines.popitem(last=False)
+        if timed.has_progressed():
+            self.start(timed)
         else:
-            sender.on_timeout()
+            timed.on_timeout()
 
 
 class Timeouts:
@@ -80,7 +80,7 @@ class Timeouts:
         self.request = TimeoutWatch(config.request_timeout)
         self.rate = TimeoutWatch(config.rate_grace)
 
-    def start(self, start_soon: StartSoon) -> None:
+    def run(self, start_soon: StartSoon) -> None:
         """Have each watch at work in a task of its own; one without a timeout needs none."""
         for watch in (self.head, self.keep_alive, self.request, self.rate):
             if watch.timeout < inf:

@@ -52,7 +52,7 @@ class Transport(ABC):
       scheme: `"http"` or `"https"`.
     """
 
-    _eof_is_close = False  # for a stream that has no half-close, such as TLS
+    _eof_is_close = False  # true for a stream without a half-close, such as `trio.SSLStream`
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class Transport(ABC):
         might lose what it has not read yet.
 
         Args:
-          peer_is_sending: There is more to come of the peer, as far as is known.
+          peer_is_sending: The peer has more to send, as far as is known.
         """
         try:
             if peer_is_sending and self._eof_is_close:

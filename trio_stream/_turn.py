@@ -24,7 +24,7 @@ QUIET_BUDGETS = 8
 LONGEST_TURN = 0.01
 
 # Each of many has the turn of one of so many: less would not be worth a turn of the scheduler.
-_MOST_SHARING = 8
+MOST_SHARING = 8
 
 # To look at the clock costs a tenth of a small chunk, so it is not done for each. A handler that
 # has been quick and becomes slow keeps the others waiting for so many chunks, once.
@@ -94,7 +94,7 @@ class SendTurn(Turn):
     def begin(self, offset: int) -> None:
         """Begin a turn at `offset`: that of the task, if it has begun one."""
         task = trio.lowlevel.current_task()
-        sharing = min(self._sharing(), _MOST_SHARING)
+        sharing = min(self._sharing(), MOST_SHARING)
         has_begun = isinstance(task.custom_sleep_data, float)
         if not has_begun:
             task.custom_sleep_data = trio.current_time() + LONGEST_TURN / sharing

@@ -17,6 +17,7 @@ from trio_util import AsyncValue, run_and_cancelling, wait_any
 
 from ._config import Config
 from ._signals import DebouncedSignals, Terminal
+from ._wording import count
 from ._worker import VARIABLE, describe_worker
 from ._worker_stats import open_directory
 
@@ -142,7 +143,7 @@ class Supervisor:
     Args:
       command: Starts a worker, which calls `take_worker`.
       fds: Descriptors of listening sockets.
-      count: How many workers there are.
+      workers: How many there are.
       changes: Yields whenever the code of the workers has changed: then they are replaced. What
         can't be imported waits for the next change.
     """
@@ -151,7 +152,7 @@ class Supervisor:
         self,
         command: Sequence[str],
         fds: Sequence[int],
-        count: int,
+        workers: int,
         *,
         changes: AsyncIterator[object] | None = None,
     ) -> None:
@@ -159,7 +160,7 @@ class Supervisor:
         self._fds = fds
         self._changes = changes
         self._generation = AsyncValue(0)  # rises when all are to be replaced
-        self._slots = [_Slot() for _ in range(count)]
+        self._slots = [_Slot() for _ in range(workers)]
         self._living: set[_Process] = set()
         self._has_served = trio.Event()  # one of them
         self._is_ending = False
@@ -187,13 +188,13 @@ class Supervisor:
                     async for number in signals:
                         if number != signal.SIGHUP or terminal.is_gone:
                             break
-                        logger.info("SIGHUP: replacing %s", _count(len(self._slots)))
+                        logger.info("SIGHUP: replacing %s", count(len(self._slots), "worker"))
                         self._generation.value += 1
                     self._keepers.cancel_scope.cancel()
                 self._is_ending = True
                 if self._living:
-                    count = _count(len(self._living))
-                    logger.info("shutting down %s; a second signal kills what is left", count)
+                    living = count(len(self._living), "worker")
+                    logger.info("shutting down %s; a second signal kills what is left", living)
                 async with (
                     run_and_cancelling(self._kill_by_signal, signals),
                     trio.open_nursery() as nursery,
@@ -210,7 +211,7 @@ class Supervisor:
 
     async def _watch(self, changes: AsyncIterator[object]) -> None:
         async for _ in changes:
-            logger.info("the code has changed: replacing %s", _count(len(self._slots)))
+            logger.info("the code has changed: replacing %s", count(len(self._slots), "worker"))
             self._generation.value += 1
 
     # Keeping their number...
@@ -363,7 +364,3 @@ class Supervisor:
             logger.info("%s has ended %s", worker, worker.how_it_ended)
             if worker.is_ready and process.returncode:
                 self._status = _FAILURE
-
-
-def _count(workers: int) -> str:
-    return f"{workers} {'worker' if workers == 1 else 'workers'}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from tests.benchmarks.client import connect, discard, request
 from tests.benchmarks.disk import provided
 from tests.benchmarks.model import Scenario, Target
+from tests.benchmarks.spending import PER_GIB, spending
 
 if TYPE_CHECKING:
     import socket
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.model import Figures, Start
     from tests.benchmarks.process import ServerProcess
-
-COST = "CPU s/GiB"
 
 _MANY = 64
 
@@ -36,18 +35,18 @@ class Files(Scenario):
 
     name: ClassVar[str] = "files"
     rounds: ClassVar[int] = 15
-    cost: ClassVar[str] = COST
+    cost: ClassVar[str] = PER_GIB
     baseline: ClassVar[str] = "bare sendfile"
     targets = (
-        Target("1 connection", COST, 1.05, is_ratio=True),
-        Target("1 connection", COST, 1, is_ratio=True, to="nginx"),
-        Target("1 connection", COST, 1, is_ratio=True, to="nginx, no tcp_nopush"),
-        Target("1 connection", COST, 1, is_ratio=True, to="aiohttp"),
-        Target("64 connections", COST, 1.2, is_ratio=True),
+        Target("1 connection", PER_GIB, 1.05, is_ratio=True),
+        Target("1 connection", PER_GIB, 1, is_ratio=True, to="nginx"),
+        Target("1 connection", PER_GIB, 1, is_ratio=True, to="nginx, no tcp_nopush"),
+        Target("1 connection", PER_GIB, 1, is_ratio=True, to="aiohttp"),
+        Target("64 connections", PER_GIB, 1.2, is_ratio=True),
     )
 
     total: int = 1 << 30
-    turns: int = 4
+    seconds: float = 1
 
     def prepared(self) -> AbstractContextManager[None]:
         return provided(self.total, self.total // _MANY)
@@ -62,21 +61,9 @@ class Files(Scenario):
         return rows
 
     def _measure(self, server: ServerProcess, socks: Sequence[socket.socket]) -> Figures:
-        size = self.total // len(socks)
-        _download(socks, size)  # warms up the server, and the page cache if need be
-        server_cpu, client_cpu = server.cpu_seconds(), time.process_time()
-        begin = time.perf_counter()
-        for _ in range(self.turns):
-            _download(socks, size)
-        elapsed = time.perf_counter() - begin
-        client_cpu = time.process_time() - client_cpu
-        server_cpu = server.cpu_seconds() - server_cpu
-        gib = self.turns * self.total / (1 << 30)
-        return {
-            COST: server_cpu / gib,
-            "client CPU s/GiB": client_cpu / gib,
-            "GiB/s": gib / elapsed,
-        }
+        download = partial(_download, socks, self.total // len(socks))
+        download()  # warms up the server, and the page cache if need be
+        return spending(server, self.seconds, download).for_bytes(self.total)
 
 
 def _download(socks: Sequence[socket.socket], size: int) -> None:

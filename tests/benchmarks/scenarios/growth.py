@@ -17,6 +17,7 @@ from tests.benchmarks.client import (
 )
 from tests.benchmarks.model import Scenario, Target
 from tests.benchmarks.scenarios.requests import Exchange
+from tests.benchmarks.servers.notes import ENDLESS
 from tests.benchmarks.spending import PER_GIB, PER_REQUEST, Spending
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _TIMES = "times the first"
 _CHUNK_SIZE = 64 * 1024
-_ENDLESS = 1 << 40
 
 # Of a client, doubled by the kernel. If it grew as it may, to 32 MiB, so much would be under way
 # that the kernel ran short of memory for TCP, and with 1000 clients that alone would be measured.
@@ -107,7 +107,7 @@ def streams(port: int, connections: int) -> Iterator[Sequence[socket.socket]]:
         ]
         for sock in socks:
             reset_on_close(sock)
-            sock.sendall(request(f"/stream/{_CHUNK_SIZE}/{_ENDLESS}"))
+            sock.sendall(request(f"/stream/{_CHUNK_SIZE}/{ENDLESS}"))
         for sock in socks:
             receive_head(sock)
         yield socks

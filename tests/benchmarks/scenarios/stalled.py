@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tests.benchmarks.client import connect, receive_head, request, sink
 from tests.benchmarks.model import Scenario, Target
+from tests.benchmarks.servers.notes import ENDLESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,9 +49,9 @@ class Stalled(Scenario):
         rows = {}
         with start() as server:
             rows[_STREAM] = self._measure_stream(server)
-            rows[_SHARED] = self._measure_clients(server, f"/stream/{_CHUNK_SIZE}/{1 << 40}")
+            rows[_SHARED] = self._measure_clients(server, f"/stream/{_CHUNK_SIZE}/{ENDLESS}")
         with start() as server:  # the memory that the others have left would be used again
-            rows[_OWN] = self._measure_clients(server, f"/own/{_CHUNK_SIZE}/{1 << 40}")
+            rows[_OWN] = self._measure_clients(server, f"/own/{_CHUNK_SIZE}/{ENDLESS}")
         return rows
 
     def _measure_clients(self, server: ServerProcess, path: str) -> Figures:

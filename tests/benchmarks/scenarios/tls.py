@@ -11,6 +11,7 @@ from tests.benchmarks.client import connect, receive_head, request, reset_on_clo
 from tests.benchmarks.model import Scenario, Target
 from tests.benchmarks.scenarios.growth import measure_streams
 from tests.benchmarks.servers.chunk import make_chunk
+from tests.benchmarks.servers.notes import ENDLESS
 from tests.benchmarks.spending import PER_GIB
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _TLS, _PLAIN = "TLS", "plain"
 _TIMES_CPU, _TIMES_TIME = "times plain CPU", "times plain time"
 
 _CHUNK_SIZE = 64 * 1024
-_ENDLESS = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Tls(Scenario):
 def _open_tls(port: int, first_part: int) -> socket.socket:
     """A connection in the middle of an answer, as it comes."""
     with certificate.client_context().wrap_socket(connect(port)) as sock:
-        sock.sendall(request(f"/stream/{_CHUNK_SIZE}/{_ENDLESS}"))
+        sock.sendall(request(f"/stream/{_CHUNK_SIZE}/{ENDLESS}"))
         received = b""
         while b"\r\n\r\n" not in received:
             received += _receive(sock)
@@ -86,7 +86,7 @@ def _open_tls(port: int, first_part: int) -> socket.socket:
 
 def _open_plain(port: int, first_part: int) -> socket.socket:
     sock = connect(port)
-    sock.sendall(request(f"/stream/{_CHUNK_SIZE}/{_ENDLESS}"))
+    sock.sendall(request(f"/stream/{_CHUNK_SIZE}/{ENDLESS}"))
     receive_head(sock)
     _check(sock.recv(first_part, socket.MSG_WAITALL))
     return sock
