@@ -256,10 +256,10 @@ async def test_a_request_tells_the_client(autojump_clock: trio.testing.MockClock
         seen.append((req.client, req.scheme))
         res.end(b"")
 
+    fields = [("Forwarded", f"for={CLIENT};proto=https")]
     async with open_client(app) as client:
-        fields = [("Forwarded", f"for={CLIENT};proto=https")]
         await (await client.request("GET", "/", headers=fields)).read()
-        client._transport.client = ("192.0.2.1", 9)
+    async with open_client(app, address=("192.0.2.1", 9)) as client:
         await (await client.request("GET", "/", headers=fields)).read()
         await (await client.request("GET", "/")).read()
     assert seen == [(None, "http"), ((CLIENT, 0), "https"), (("192.0.2.1", 9), "http")]

@@ -47,7 +47,8 @@
 #     _request_rules                        what a head must not say
 #     _request_head            _framing     heads, by h11; where bodies end
 #     _guard        _target    _content_type   _forwarded   _proxy_protocol
-#     _head         _conditions   _ranges   _media   _addresses   _bad_request
+#     _head         _conditions   _ranges   _media
+#     _grammar      _addresses    _bad_request
 #
 #   Used by all
 #     _config       _stats     _file        _wording   _stdout

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from math import inf
 from typing import Literal
 
-_INT_MAX = 2**31 - 1  # setsockopt takes an int of C
+INT_MAX = 2**31 - 1  # setsockopt takes an int of C
 
 _TIMES = (
     "stall_timeout",
@@ -194,8 +194,8 @@ class Config:
             size = getattr(self, name)
             if not isinstance(size, int) or size < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, not {size!r}")
-        if self.notsent_lowat > _INT_MAX:
-            raise ValueError(f"notsent_lowat must be at most {_INT_MAX}, not {self.notsent_lowat}")
+        if self.notsent_lowat > INT_MAX:
+            raise ValueError(f"notsent_lowat must be at most {INT_MAX}, not {self.notsent_lowat}")
         for name in ("max_requests", "max_connections", "max_connections_per_client"):
             count = getattr(self, name)
             if count != inf and (not isinstance(count, int) or count < 1):

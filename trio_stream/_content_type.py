@@ -7,6 +7,7 @@ from encodings import normalize_encoding
 from encodings.aliases import aliases
 
 from ._bad_request import BadRequestError
+from ._grammar import unescape
 
 # Of RFC 9110 section 5.6.6, but for values without quotes that are no tokens, as some clients write
 # boundaries. Not by `email.message`, which takes what only mail has (RFC 2231), and time that grows
@@ -36,7 +37,7 @@ def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
     while parameter := _PARAMETER.match(value, position):
         name, quoted, bare = parameter.groups()
         if name is not None:
-            text = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+            text = bare if quoted is None else unescape(quoted)
             parameters.setdefault(name.lower(), text)
         position = parameter.end()
     return media_type.strip(" \t").lower(), parameters

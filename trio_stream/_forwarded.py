@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._addresses import is_trusted, make_address
+from ._grammar import TOKEN, unescape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
 
     from ._addresses import Address
 
-# RFC 9110 section 5.6.2 and 5.6.4: a name, and a token or a quoted string.
-_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PAIR = re.compile(rf'({_NAME})=(?:({_NAME})|"((?:[^"\\]|\\.)*)")')
+# RFC 7239 section 4.
+_PAIR = re.compile(rf'({TOKEN})=(?:({TOKEN})|"((?:[^"\\]|\\.)*)")')
 _SEPARATOR = re.compile(r";+|[ \t]*,[ \t,]*")
 
 # RFC 7239 section 6: an address, or a name for one that is not told; and a port, or a name for it.
@@ -134,7 +134,7 @@ def _parse_elements(line: str) -> list[dict[str, str]]:
             name, token, quoted = pair.groups()
             if name.lower() in elements[-1]:
                 raise ValueError(f"{name} twice in one element of Forwarded: {line!r}")
-            value = re.sub(r"\\(.)", r"\1", quoted) if token is None else token
+            value = unescape(quoted) if token is None else token
             elements[-1][name.lower()] = value
             position = pair.end()
         if position == len(line):

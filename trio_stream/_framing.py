@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 
 from ._bad_request import BadRequestError
+from ._grammar import TOKEN
 from ._guard import check_lines
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = TOKEN.encode("ascii")
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 
 # 16 digits are enough for any size that anybody means.

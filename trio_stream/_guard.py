@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ._bad_request import BadRequestError
+from ._grammar import TOKEN
 
 if TYPE_CHECKING:
     from ._config import Config
@@ -20,7 +21,7 @@ _TEXT = bytes(code for code in range(256) if code == 0x09 or (code >= 0x20 and c
 
 # RFC 9112 section 3: the method, the target and the version.
 REQUEST_LINE = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])(?=\r\n)"
+    rb"(%b) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])(?=\r\n)" % TOKEN.encode("ascii")
 )
 
 _FOLD = re.compile(rb"\n[\t ]")
@@ -67,7 +68,7 @@ class HeadGuard:
                 _check_request_line(part)
             elif part[:1] in (b" ", b"\t"):
                 raise BadRequestError("white space before the request line", 400)
-        check_fold(part[max(self._checked - 2, 0) :])
+        _check_fold(part[max(self._checked - 2, 0) :])
         unchecked = part[self._checked :].removesuffix(b"\r")
         check_lines(unchecked)
         self._checked += len(unchecked)
@@ -113,11 +114,11 @@ def check_lines(data: bytes) -> int:
     lines = len(controls) // 2
     if controls != b"\r\n" * lines or data.count(b"\r\n") != lines:
         raise BadRequestError("a bare CR or LF, or another control character", 400)
-    check_fold(data)
+    _check_fold(data)
     return lines
 
 
-def check_fold(data: bytes) -> None:
+def _check_fold(data: bytes) -> None:
     """Refuse a line that goes on in the next one (RFC 9112 section 5.2).
 
     Raises:

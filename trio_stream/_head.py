@@ -6,11 +6,13 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from ._grammar import TOKEN
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# RFC 9110 sections 5.6.2 and 5.5; RFC 9112 section 4, where obs-text is left out.
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110 sections 5.1 and 5.5; RFC 9112 section 4, where obs-text is left out.
+_FIELD_NAME = re.compile(TOKEN)
 _FIELD_VALUE = re.compile(
     rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
 )
@@ -117,7 +119,7 @@ def trailer_fields(trailers: Mapping[str, str | bytes | int]) -> list[tuple[byte
 def _check_name(name: str) -> None:
     if not isinstance(name, str):
         raise TypeError(f"the name of a header field is text, not {name!r}")
-    if not _TOKEN.fullmatch(name):
+    if not _FIELD_NAME.fullmatch(name):
         raise ValueError(f"{name!r} can't be the name of a header field")
 
 

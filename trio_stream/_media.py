@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ._grammar import TOKEN
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,7 +28,7 @@ _COMPRESSED = {
 CODINGS = {"zstd": ".zst", "br": ".br", "gzip": ".gz"}
 
 _CODING = re.compile(
-    r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[\t ]*;[\t ]*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?",
+    rf"({TOKEN})(?:[\t ]*;[\t ]*q=(0(?:\.\d{{0,3}})?|1(?:\.0{{0,3}})?))?",
     re.IGNORECASE | re.ASCII,
 )
 

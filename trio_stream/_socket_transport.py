@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ._config import INT_MAX
 from ._file import FilePart, FileTooShortError
 from ._transport import READ_SIZE, Bytes, Transport
 
@@ -34,8 +35,6 @@ _FILE_LOWAT = 32
 # for chunks of 1 MiB that saves a third of the CPU time with one client, a fifth with 64.
 _QUICK_LOWAT = 8
 _QUICK, _SLOW = 0.002, 0.1  # seconds that a client lets the server wait
-
-_INT_MAX = 2**31 - 1
 
 
 class SocketTransport(Transport):
@@ -66,7 +65,7 @@ class SocketTransport(Transport):
     def _limit_unsent(self, factor: int) -> None:
         """Have the kernel keep no more than `factor` times the configured size."""
         if factor != self._lowat_factor:
-            size = min(factor * self._notsent_lowat, _INT_MAX)
+            size = min(factor * self._notsent_lowat, INT_MAX)
             self._set_tcp_option(socket.TCP_NOTSENT_LOWAT, size)
         self._lowat_factor = factor
 
