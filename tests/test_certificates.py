@@ -94,7 +94,7 @@ async def test_password(tmp_path: Path) -> None:
     assert await shown_names(Certificates(files, password="secret"), None) == {"a.example"}
     with pytest.raises(ValueError, match=r"'.*key\.pem' is encrypted: a password is needed"):
         Certificates(files)
-    with pytest.raises(ValueError, match=r"key\.pem' are no .* or the password is wrong: "):
+    with pytest.raises(ValueError, match=r"key\.pem' are not .* or the password is wrong: "):
         Certificates(files, password="other")
 
 

@@ -222,15 +222,23 @@ def test_imports_are_found() -> None:
     assert list(imports("if TYPE_CHECKING:\n    import a\ndef f():\n    from .b import c")) == [
         *("a", ".b")
     ]
-    assert {"._config", "._head", "email.utils"} <= set(imports(SOURCES["_protocol"]))
+    assert {"._config", "._response_head", "email.utils"} <= set(imports(SOURCES["_protocol"]))
 
 
 @pytest.mark.parametrize(
     "name",
     [
         *("_addresses", "_bad_request", "_conditions", "_config", "_forwarded", "_framing"),
-        *("_guard", "_head", "_media", "_protocol", "_proxy_protocol", "_ranges", "_request"),
-        *("_request_head", "_request_rules", "_routing", "_stats", "_target", "_wording"),
+        *(
+            "_guard",
+            "_response_head",
+            "_media",
+            "_protocol",
+            "_proxy_protocol",
+            "_ranges",
+            "_request",
+        ),
+        *("_request_head", "_request_rules", "_routing", "_stats", "_request_target", "_wording"),
     ],
 )
 def test_part_without_io_knows_no_trio(name: str) -> None:
@@ -248,6 +256,6 @@ def test_errors_of_the_system_are_translated_where_they_come_from() -> None:
     ]
     files = {"_file", "_file_answer", "_file_response", "_tree"}
     command_line = {"__main__", "_command_line", "_targets", "_log_writer"}
-    others = {"_accept", "_certificates", "_listeners", "_signals", "_socket_transport", "_stdout"}
+    others = {"_accept", "_certificates", "_listeners", "_signals", "_socket_transport", "_console"}
     others |= {"_line_writer", "_reload", "_worker_stats", "_workers"}
     assert set(handlers) <= command_line | others | files

@@ -15,7 +15,7 @@ import trio
 from tests.harness import connect, get, start_server, without_date
 from trio_stream import App, Request, Response, Server
 from trio_stream._listeners import (
-    Listen,
+    ListenOptions,
     describe_address,
     open_listeners,
     split_host,
@@ -412,7 +412,7 @@ def test_what_systemd_passes(
 
 
 async def test_closed_listeners_are_closed_once() -> None:
-    async with open_listeners(Listen(port=0)) as listeners:
+    async with open_listeners(ListenOptions(port=0)) as listeners:
         for listener in listeners:
             await listener.aclose()
 

@@ -430,8 +430,8 @@ def test_certificates_are_loaded(options: str, monkeypatch: pytest.MonkeyPatch) 
         ("--certfile none.pem", "can't read 'none.pem': No such file"),
         ("--certfile a.pem --keyfile none.key", "can't read 'none.key': No such file"),
         ("--certfile a.pem --ca-certs .", "can't read '.': Is a directory"),
-        ("--certfile app.py", "'app.py' and the key in 'app.py' are no certificate and key"),
-        ("--certfile a.pem --keyfile b.key", "no certificate and key that belong together"),
+        ("--certfile app.py", "'app.py' and the key in 'app.py' are not a certificate and its key"),
+        ("--certfile a.pem --keyfile b.key", "are not a certificate and its key in PEM: "),
         ("--certfile a.pem --ca-certs app.py", "'app.py' has no certificates in PEM"),
         (
             "--certfile a.pem --keyfile a.secret",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_stream._head import ResponseHead
 from trio_stream._media import acceptable_codings, content_disposition, content_type
+from trio_stream._response_head import ResponseHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_stream import BadRequestError, Config
-from trio_stream._head import ResponseHead
 from trio_stream._protocol import Protocol
+from trio_stream._response_head import ResponseHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.harness import connect, get
 from trio_stream import AbortReason, App, Request, Response, Server
-from trio_stream._listeners import Listen, open_listeners
+from trio_stream._listeners import ListenOptions, open_listeners
 from trio_stream._signals import serve_until_signal
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def run(reload: Callable[[], object] | None = None) -> AsyncIterator[Run]:
             run.aborts.append(res.abort_reason)
 
     async def serve(task_status: trio.TaskStatus[Server]) -> None:
-        async with open_listeners(Listen(host="127.0.0.1", port=0)) as listeners:
+        async with open_listeners(ListenOptions(host="127.0.0.1", port=0)) as listeners:
             server = app._make_server(listeners)
             status = await serve_until_signal(server, task_status.started, reload=reload)
         run.statuses.append(status)

@@ -12,8 +12,8 @@ import trio
 from tests.harness import decode, get, open_peer, without_date
 from tests.hostile_requests import CONFIG, FOLLOW_UP, REQUESTS, Hostile
 from trio_stream import App, BadRequestError, Request, Response
-from trio_stream._head import ResponseHead
 from trio_stream._protocol import Protocol
+from trio_stream._response_head import ResponseHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

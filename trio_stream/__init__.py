@@ -29,7 +29,7 @@
 #     _request      _response
 #     _forms        _file_response          further ways to read, to send
 #     _body_stream  _events    _file_answer
-#     _response_basic                       the head and the body, as a handler writes them
+#     _response_writing                     the head and the body, as a handler writes them
 #     _response_sending                     how they are sent, step by step
 #     _response_base                        what a response is, and how it ends
 #     _message      _outgoing  _request_body   _paced_part
@@ -46,12 +46,12 @@
 #     _protocol                             one connection
 #     _request_rules                        what a head must not say
 #     _request_head            _framing     heads, by h11; where bodies end
-#     _guard        _target    _content_type   _forwarded   _proxy_protocol
-#     _head         _conditions   _ranges   _media
+#     _guard        _request_target         _content_type   _forwarded   _proxy_protocol
+#     _response_head           _conditions   _ranges   _media
 #     _grammar      _addresses    _bad_request
 #
 #   Used by all
-#     _config       _stats     _file        _wording   _stdout
+#     _config       _stats     _file        _wording   _console
 
 from ._app import App as App
 from ._bad_request import BadRequestError as BadRequestError

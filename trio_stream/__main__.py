@@ -14,17 +14,17 @@ import trio
 from . import _demo
 from ._announce import announce
 from ._command_line import check_options, load_certificates, make_parser
+from ._console import complain, say
 from ._listeners import (
     DEFAULT_HOST,
     DEFAULT_PORT,
-    Listen,
+    ListenOptions,
     open_listeners,
     take_systemd_fds,
 )
 from ._log_writer import open_log
 from ._reload import watch_code
 from ._share import Share
-from ._stdout import complain, say
 from ._targets import UsageError, find_app, list_examples
 from ._worker import take_worker
 from ._workers import Supervisor
@@ -165,7 +165,7 @@ def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
             changes = watch_code() if options.reload else None
             return await Supervisor(command, fds, options.workers, changes=changes).run()
 
-    listen = Listen(
+    listen = ListenOptions(
         host=options.host or [DEFAULT_HOST],
         port=DEFAULT_PORT if options.port is None else options.port,
         unix=options.unix,

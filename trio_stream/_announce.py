@@ -19,8 +19,8 @@ else:
     HAVE_QR = True
 
 from ._addresses import is_local
+from ._console import say
 from ._listeners import describe_address
-from ._stdout import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable

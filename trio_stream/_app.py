@@ -11,11 +11,12 @@ import trio
 
 from ._certificates import Certificates, check_context
 from ._config import Config
+from ._console import say
 from ._listeners import (
     DEFAULT_HOST,
     DEFAULT_PORT,
     DEFAULT_UNIX_MODE,
-    Listen,
+    ListenOptions,
     describe_address,
     open_listeners,
     take_systemd_fds,
@@ -23,7 +24,6 @@ from ._listeners import (
 from ._routes import Routes
 from ._server import Server
 from ._signals import serve_until_signal
-from ._stdout import say
 from ._turn import MOST_SHARING
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class App(Routes):
           RuntimeError: A lifespan has cancelled itself.
         """
         check_context(ssl_context)
-        listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
+        listen = ListenOptions(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
         async with open_listeners(listen) as listeners:
             server = self._make_server(listeners, ssl_context)
             await server._serve(task_status.started)
@@ -190,13 +190,13 @@ class App(Routes):
             raise RuntimeError('app.run() needs an `if __name__ == "__main__":` before it')
         check_context(ssl_context)
         fds = [*fds, *take_systemd_fds()]
-        listen = Listen(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
+        listen = ListenOptions(host=host, port=port, unix=unix, unix_mode=unix_mode, fds=fds)
         announce = announce or _print_addresses
         return trio.run(self._serve_until_signal, listen, ssl_context, announce)
 
     async def _serve_until_signal(
         self,
-        listen: Listen,
+        listen: ListenOptions,
         ssl_context: ssl.SSLContext | Certificates | None,
         announce: Callable[[Server], object],
     ) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import trio
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 StartSoon: TypeAlias = Callable[[Callable[[], Awaitable[object]]], None]
-
-TimeLimit: TypeAlias = Callable[[], AbstractContextManager[trio.CancelScope]]
-"""Cancels its block if that takes too long."""
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ._response_basic import BasicResponse
+    from ._response_writing import WritingResponse
 
 
 class BodyStream(trio.abc.SendStream):
@@ -25,7 +25,7 @@ class BodyStream(trio.abc.SendStream):
     and `ValueError` and `RuntimeError` as `Response.send_chunk`.
     """
 
-    def __init__(self, response: BasicResponse, total_size: int | None) -> None:
+    def __init__(self, response: WritingResponse, total_size: int | None) -> None:
         self._response = response
         self._total_size = total_size
         self._closed = False

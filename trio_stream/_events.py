@@ -13,7 +13,7 @@ from ._background import open_background
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ._response_basic import BasicResponse
+    from ._response_writing import WritingResponse
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -21,7 +21,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 class EventStream:
     """Sends events to one client. `Response.events` makes it."""
 
-    def __init__(self, response: BasicResponse) -> None:
+    def __init__(self, response: WritingResponse) -> None:
         self._response = response
         self._last_sent = trio.current_time()
         self._sending = False
@@ -107,7 +107,7 @@ class EventStream:
 
 @asynccontextmanager
 async def open_event_stream(
-    response: BasicResponse, keep_alive: float
+    response: WritingResponse, keep_alive: float
 ) -> AsyncIterator[EventStream]:
     """As `Response.events`."""
     if not keep_alive > 0:

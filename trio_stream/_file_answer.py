@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._conditions import Validators
 from ._file import FilePart, FileTooShortError, OpenFile, OpenVariant
-from ._head import status_text
 from ._media import CODINGS, acceptable_codings, content_disposition, content_type
 from ._message import decode_fields
 from ._ranges import content_range, find_ranges, multipart
+from ._response_head import status_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

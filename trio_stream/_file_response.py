@@ -18,14 +18,14 @@ from ._stats import AbortReason
 if TYPE_CHECKING:
     from ._file import OpenVariant
     from ._file_answer import FileAnswer, FileOptions
-    from ._head import ResponseHead
-    from ._response_basic import BasicResponse
+    from ._response_head import ResponseHead
+    from ._response_writing import WritingResponse
 
 _READ_SIZE = 128 * 1024
 
 
 async def send_file(
-    response: BasicResponse, open_variant: OpenVariant, options: FileOptions
+    response: WritingResponse, open_variant: OpenVariant, options: FileOptions
 ) -> SendResult:
     """As `Response.send_file`."""
     if (content_type := response._head.get_header("Content-Type")) is not None:
@@ -63,7 +63,9 @@ def _answer_head(written: ResponseHead, answer: FileAnswer) -> ResponseHead:
     return head
 
 
-async def _send_piece(response: BasicResponse, piece: bytes | FilePart, length: int) -> SendResult:
+async def _send_piece(
+    response: WritingResponse, piece: bytes | FilePart, length: int
+) -> SendResult:
     if isinstance(piece, bytes):
         return await response.send_chunk(piece, length)
     start = response.get_write_offset()
@@ -76,7 +78,7 @@ async def _send_piece(response: BasicResponse, piece: bytes | FilePart, length: 
     return await _send_read(response, piece.after(sent), length)
 
 
-async def _send_read(response: BasicResponse, part: FilePart, length: int) -> SendResult:
+async def _send_read(response: WritingResponse, part: FilePart, length: int) -> SendResult:
     """Read a part and send it: one piece is read while the one before is sent."""
     failures: list[OSError | FileTooShortError] = []
     pieces, received = trio.open_memory_channel[bytes](0)

@@ -43,7 +43,7 @@ _HOST_AND_PORT = re.compile(r"(?:\[(.+)\]|([^:\[\]]+))(?::([0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listen:
+class ListenOptions:
     """Where to listen. With `unix` or `fds`, there only, and not on `host`.
 
     Attributes:
@@ -63,7 +63,7 @@ class Listen:
 
 
 @asynccontextmanager
-async def open_listeners(listen: Listen) -> AsyncIterator[Sequence[trio.SocketListener]]:
+async def open_listeners(listen: ListenOptions) -> AsyncIterator[Sequence[trio.SocketListener]]:
     """Listen for the length of the block.
 
     A Unix socket is removed at its end, unless another server has put its own in the place.
@@ -173,7 +173,7 @@ def describe_address(address: object, scheme: str = "http") -> str:
     return f"unix:{name.replace(chr(0), '@')}"  # as in ss(8): it is in no file system
 
 
-def _hosts(listen: Listen) -> list[tuple[str | None, int]]:
+def _hosts(listen: ListenOptions) -> list[tuple[str | None, int]]:
     if listen.port not in range(65536):  # as "80" is not
         raise ValueError(f"{listen.port!r} is no port, which is a number from 0 to 65535")
     if listen.host is None:

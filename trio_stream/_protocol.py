@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from ._config import Config
     from ._framing import ChunkedDecoder, LengthDecoder
-    from ._head import ResponseHead
     from ._request_head import Fields, RequestHead
+    from ._response_head import ResponseHead
 
 
 _HEAD_READ_SIZE = 16 * 1024
@@ -47,7 +47,7 @@ class Protocol:
         self._known_fields: Fields | None = None  # what came twice in a row
         self._last_fields = b""
         self._received = b""
-        self._has_ended = False
+        self._at_eof = False
         self.client_has_closed = False
         self._is_broken = False
         self._start_request(None)
@@ -69,7 +69,7 @@ class Protocol:
     def receive_data(self, data: bytes) -> None:
         """Take what the client sent; `b""` says that it has ended its stream."""
         if not data:
-            self._has_ended = True
+            self._at_eof = True
             return
         self._received = self._received + data if self._received else data
         self._body_has_begun = True
@@ -86,12 +86,12 @@ class Protocol:
             if head:
                 self._read_head(head)
                 return self.request
-            if self._has_ended and self._received:
+            if self._at_eof and self._received:
                 raise BadRequestError(f"the head ended after {len(self._received)} bytes", 400)
         except BaseException:
             self._is_broken = True
             raise
-        self.client_has_closed = self._has_ended
+        self.client_has_closed = self._at_eof
         return None
 
     def _read_head(self, head: bytes) -> None:
@@ -160,7 +160,7 @@ class Protocol:
         self._check_intact()
         try:
             data, self._received = self._body.decode(self._received)
-            if self._has_ended and not (data or self._body.is_over):
+            if self._at_eof and not (data or self._body.is_over):
                 raise BadRequestError("the body ended early", 400)
         except BaseException:
             self._is_broken = True

@@ -11,8 +11,8 @@ from ._socket_transport import peek_some
 if TYPE_CHECKING:
     import trio
 
-    from ._background import TimeLimit
     from ._config import Config
+    from ._timeouts import TimeLimit
 
 
 async def receive_client(

@@ -13,7 +13,7 @@ from ._bad_request import BadRequestError
 from ._forms import FormFile, Parts, read_form
 from ._forwarded import Origin, find_origin
 from ._message import Message, decode_fields, too_large
-from ._target import split_target
+from ._request_target import split_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ._bad_request import BadRequestError
 from ._framing import ChunkedDecoder, LengthDecoder
 from ._request_head import Fields, RequestHead, list_items, ruling_fields, values_of
-from ._target import check_authority, check_target
+from ._request_target import check_authority, check_target
 
 if TYPE_CHECKING:
     from ._config import Config

@@ -12,9 +12,9 @@ from ._events import EventStream, open_event_stream
 from ._file import HasFileno, StrPath, open_variants
 from ._file_answer import FileOptions
 from ._file_response import send_file
-from ._head import ResponseHead, status_text
 from ._outgoing import GONE, SENT, SendResult
-from ._response_basic import BasicResponse
+from ._response_head import ResponseHead, status_text
+from ._response_writing import WritingResponse
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-class Response(BasicResponse):
+class Response(WritingResponse):
     """One HTTP response, streamed.
 
     The head is collected first and leaves with the first bytes of the body, in one system call. The
@@ -163,6 +163,10 @@ class Response(BasicResponse):
         Args:
           keep_alive: A comment is sent after so many seconds without an event, so that no proxy
             takes the connection for dead. `math.inf` for none.
+
+        Raises:
+          ValueError: `keep_alive` is not more than 0.
+          RuntimeError: The head has been sent.
         """
         return open_event_stream(self, keep_alive)
 

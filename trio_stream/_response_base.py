@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 import trio
 from trio.lowlevel import checkpoint
 
-from ._head import ResponseHead
 from ._outgoing import Outgoing
+from ._response_head import ResponseHead
 from ._turn import SendTurn
 
 if TYPE_CHECKING:
@@ -175,6 +175,9 @@ class ResponseBase:
         Handlers add up and are called in order; one that is registered again, while the request is
         served, counts once. If the response has been aborted already, `handler` is called now. An
         exception in it is logged. (uWebSockets: `onAborted`.)
+
+        Raises:
+          TypeError: `handler` can't be called, or is a coroutine function.
         """
         check_handler("on_aborted", handler)
         self._tell_aborted(handler)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING, Self, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from ._outgoing import BLOCKED, CORKED_CHUNK_SIZE, DONE, GONE, SENT, SendResult
 from ._paced_part import PacedPart
-from ._response_base import ResponseBase, check_handler
+from ._response_base import ResponseBase
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ._file import FilePart
 
@@ -270,23 +270,6 @@ class SendingResponse(ResponseBase):
         if self._outgoing.corked_size and not self._outgoing.blocked:
             self._begin_uncorked()
             self._flush()
-
-    def on_writable(self, handler: Callable[[Self, int], object]) -> Self:
-        """Have `handler(res, offset)` called when the transport takes bytes after a failed try.
-
-        There is one such handler; the last one registered counts. Only a failed try arms the next
-        call, so what `handler` returns (by custom whether its own try went through) is not looked
-        at. An exception in it aborts the response. (uWebSockets: `onWritable`.)
-        """
-        check_handler("on_writable", handler)
-        if self._is_over:
-            return self
-        self._writable_handler = handler
-        if self._missed_writable:
-            self._missed_writable = False
-            self._failed_try = self._outgoing.blocked = True
-            self._transport.notify_soon()
-        return self
 
     # What the transport tells...
 

@@ -48,7 +48,17 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve GET requests for `path`, and HEAD, as a decorator or with `handler` directly."""
+        """Serve GET requests for `path`, and HEAD, as a decorator or with `handler` directly.
+
+        Args:
+          path: What requests ask for, as in the docstring of `App`.
+          handler: A function of a `Response` and a `Request`, `async` or not.
+          cancel_on_abort: Whether an abort cancels the handler; `None`: as the app was told.
+
+        Raises:
+          ValueError: The path is malformed, or has a handler for that method already.
+          TypeError: There is no path, or the handler can't be called, or is a generator.
+        """
         return self._route("GET", path, handler, cancel_on_abort)
 
     def post(
@@ -58,7 +68,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve POST requests for `path`, as a decorator or with `handler` directly."""
+        """Serve POST requests for `path`, as `get` does its own."""
         return self._route("POST", path, handler, cancel_on_abort)
 
     def put(
@@ -68,7 +78,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve PUT requests for `path`, as a decorator or with `handler` directly."""
+        """Serve PUT requests for `path`, as `get` does its own."""
         return self._route("PUT", path, handler, cancel_on_abort)
 
     def patch(
@@ -78,7 +88,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve PATCH requests for `path`, as a decorator or with `handler` directly."""
+        """Serve PATCH requests for `path`, as `get` does its own."""
         return self._route("PATCH", path, handler, cancel_on_abort)
 
     def delete(
@@ -88,7 +98,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve DELETE requests for `path`, as a decorator or with `handler` directly."""
+        """Serve DELETE requests for `path`, as `get` does its own."""
         return self._route("DELETE", path, handler, cancel_on_abort)
 
     def head(
@@ -98,7 +108,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve HEAD requests for `path`, as a decorator or with `handler` directly."""
+        """Serve HEAD requests for `path`, as `get` does its own."""
         return self._route("HEAD", path, handler, cancel_on_abort)
 
     def options(
@@ -108,7 +118,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve OPTIONS requests for `path`, as a decorator or with `handler` directly."""
+        """Serve OPTIONS requests for `path`, as `get` does its own."""
         return self._route("OPTIONS", path, handler, cancel_on_abort)
 
     def connect(
@@ -118,7 +128,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve CONNECT requests for `path`, as a decorator or with `handler` directly.
+        """Serve CONNECT requests for `path`, as `get` does its own.
 
         What they have for a path is one segment, the authority (RFC 9112 section 3.2.3). No other
         route answers them, so an app without such a route answers 501. There are no tunnels: the
@@ -133,7 +143,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve TRACE requests for `path`, as a decorator or with `handler` directly."""
+        """Serve TRACE requests for `path`, as `get` does its own."""
         return self._route("TRACE", path, handler, cancel_on_abort)
 
     def any(
@@ -143,7 +153,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve requests of every method that has no route of its own for `path`.
+        """Serve requests of every method that has no route of its own for `path`, as `get`.
 
         Except CONNECT, which asks for a tunnel and not for a path; it is for `connect` alone.
         """
@@ -184,7 +194,7 @@ class Routes:
             inside are followed anyway.
 
         Raises:
-          NotADirectoryError: `directory` is none.
+          NotADirectoryError: `directory` is not a directory.
           ValueError: The prefix is malformed, or has a route for GET; or `index` or `not_found`
             can't be the name of a file there.
           NotImplementedError: This is no POSIX system.

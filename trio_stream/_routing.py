@@ -11,7 +11,7 @@ from inspect import isasyncgenfunction
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
-from ._head import status_text
+from ._response_head import status_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._app import App, is_imported_to_be_served
+from ._console import say
 from ._share import Share
-from ._stdout import say
 
 if TYPE_CHECKING:
     from types import ModuleType

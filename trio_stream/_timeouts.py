@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._background import StartSoon
     from ._config import Config
 
+
+TimeLimit: TypeAlias = Callable[[], AbstractContextManager[trio.CancelScope]]
+"""Cancels its block if that takes too long."""
 
 # Times add up with the errors of floats.
 _CLOCK_ERROR = 0.001

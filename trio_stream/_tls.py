@@ -21,9 +21,9 @@ from ._transport import READ_SIZE, Transport, after
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._background import StartSoon, TimeLimit
+    from ._background import StartSoon
     from ._config import Config
-    from ._timeouts import TimeoutWatch
+    from ._timeouts import TimeLimit, TimeoutWatch
     from ._transport import Bytes
 
 logger = logging.getLogger("trio_stream")

@@ -23,8 +23,8 @@ from tests.fuzz.oracle import check_wire
 from tests.fuzz.streams import Faults, ScriptedStream, be_client, failing_os, open_pair
 from tests.harness import pattern
 from trio_stream import BadRequestError
-from trio_stream._head import ResponseHead
 from trio_stream._protocol import Protocol
+from trio_stream._response_head import ResponseHead
 from trio_stream._server import Server
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trio_stream import App, Config, Request, Response, _protocol
-from trio_stream._head import ResponseHead
 from trio_stream._protocol import Protocol
+from trio_stream._response_head import ResponseHead
 from trio_stream.testing import open_client
 
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Self
 import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from ._head import trailer_fields
 from ._outgoing import SENT, SendResult, WriteResult
+from ._response_base import check_handler
+from ._response_head import trailer_fields
 from ._response_sending import SendingResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
-    from ._head import ResponseHead
     from ._request_head import RequestHead
+    from ._response_head import ResponseHead
 
 
-class BasicResponse(SendingResponse):
+class WritingResponse(SendingResponse):
     """A response and the ways to send it from which all others are made."""
 
     __slots__ = ()
@@ -97,6 +98,26 @@ class BasicResponse(SendingResponse):
         if view or total_size == self._outgoing.offset:  # else it does nothing, as callbacks may
             self._check_nobody_sends()
         return self._try_end(view, total_size)
+
+    def on_writable(self, handler: Callable[[Self, int], object]) -> Self:
+        """Have `handler(res, offset)` called when the transport takes bytes after a failed try.
+
+        There is one such handler; the last one registered counts. Only a failed try arms the next
+        call, so what `handler` returns (by custom whether its own try went through) is not looked
+        at. An exception in it aborts the response. (uWebSockets: `onWritable`.)
+
+        Raises:
+          TypeError: `handler` can't be called, or is a coroutine function.
+        """
+        check_handler("on_writable", handler)
+        if self._is_over:
+            return self
+        self._writable_handler = handler
+        if self._missed_writable:
+            self._missed_writable = False
+            self._failed_try = self._outgoing.blocked = True
+            self._transport.notify_soon()
+        return self
 
     def try_write(self, data: Buffer) -> WriteResult:
         """Hand over as much of `data` as the transport takes now, of a body of unknown length.
