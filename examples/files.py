@@ -1,6 +1,6 @@
-"""Files: a folder as it is, one file under conditions of your own, and one to be saved.
+"""Files: a directory as it is, one file under conditions of your own, and one to be saved.
 
-It serves the folder that it is in. Open http://127.0.0.1:8000/ in a browser, or try:
+It serves the directory that it is in. Open http://127.0.0.1:8000/ in a browser, or try:
 
     curl --head http://127.0.0.1:8000/hello.py                      # ETag, Last-Modified
     curl --range 0-99,-100 http://127.0.0.1:8000/hello.py           # the ends of it

@@ -96,8 +96,8 @@ async def main() -> None:
         return
     async with trio.open_nursery() as nursery:
         server = await nursery.start(lambda **kw: app.serve(port=0, **kw))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "file.bin")
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "file.bin")
             await download(f"http://127.0.0.1:{server.port}/file.bin", path)
             print("It arrived", "as it is" if same_as_source(path) else "BROKEN")
         nursery.cancel_scope.cancel()

@@ -1,6 +1,6 @@
 """Uploads that are written to disk as they come: a form of any size, and never more than a piece.
 
-The files go to the folder `uploads` of the current directory; what a client does not send to its
+The files go to the directory `uploads` of the current directory; what a client does not send to its
 end is removed. Open http://127.0.0.1:8000/ in a browser, or try:
 
     curl --form file=@README.md --form file=@LICENSE http://127.0.0.1:8000/upload

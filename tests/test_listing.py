@@ -64,11 +64,11 @@ class Page(HTMLParser):
 
 
 def file(name: str, size: int = 0, modified: float = 0.0) -> Entry:
-    return Entry(name, is_folder=False, size=size, modified=modified)
+    return Entry(name, is_directory=False, size=size, modified=modified)
 
 
 def folder(name: str, modified: float = 0.0) -> Entry:
-    return Entry(name, is_folder=True, size=0, modified=modified)
+    return Entry(name, is_directory=True, size=0, modified=modified)
 
 
 def names_on(page: bytes) -> list[str]:

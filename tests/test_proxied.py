@@ -110,7 +110,7 @@ async def test_a_large_header_is_skipped() -> None:
         (b"PROXY TCP4 x\r\n", {}, "malformed: b'PROXY TCP4 x'"),
         (b"PROXY TCP4 ", {}, "it ended before its header did"),
         (b"", {}, "it ended before its header did"),
-        (V1 + POST, {"trusted_proxies": ("192.0.2.1", "unix")}, "it is no trusted proxy"),
+        (V1 + POST, {"trusted_proxies": ("192.0.2.1", "unix")}, "it is not a trusted proxy"),
     ],
 )
 async def test_others_are_closed(

@@ -65,6 +65,28 @@ async def test_testing_example_passes(
     await namespace["test_song_ends_with_its_client"]()
 
 
+async def test_route_examples_answer(namespace: dict[str, Any]) -> None:
+    exec(compile(block("routes"), "README.md", "exec"), namespace)
+    async with open_client(namespace["app"]) as client:
+        assert await (await client.get("/users/7")).read() == b"7, no\n"
+        assert await (await client.get("/users/%2Fx?verbose=yes")).read() == b"/x, yes\n"
+        response = await client.get("/users/")
+        assert (response.status_code, await response.read()) == (404, b"Not Found\n")
+        response = await client.request("PUT", "/archive/a/b")
+        assert await response.read() == b"PUT a/b\n"
+        response = await client.request("POST", "/users/7")
+        assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def test_table_of_requests_is_that_of_their_attributes() -> None:
+    section = README.partition("## Routes and requests\n")[2].partition("\n## ")[0]
+    told = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", section, re.MULTILINE)))
+    body = {"body", "content_type", "read", "text", "json", "form", "parts"}
+    names = {name for name in dir(Request) if not name.startswith("_")}
+    names |= {"method", "target", "raw_path", "params", "client_certificate", "id"}
+    assert sorted(told) == sorted(names - body)
+
+
 async def test_callback_example_sends(namespace: dict[str, Any]) -> None:
     exec(compile(block("callbacks"), "README.md", "exec"), namespace)
     async with open_client(namespace["app"]) as client:

@@ -383,7 +383,7 @@ async def test_handler_may_answer_itself(autojump_clock: object) -> None:
 
     received = await exchange(handler, post("Content-Length: 1", body=b"{"))
     assert received.startswith(b"HTTP/1.1 422 ")
-    assert b"400: the body is no JSON: " in received
+    assert b"400: the body is not JSON: " in received
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ import trio
 from trio_stream import _share, _zip
 from trio_stream._share import Share
 from trio_stream._tree import Tree
-from trio_stream._zip import zip_folder
+from trio_stream._zip import zip_directory
 from trio_stream.testing import Client, open_client
 
 from .harness import pattern
@@ -321,7 +321,7 @@ async def test_a_cancelled_archive_leaves_nothing_open(folder: Path) -> None:
     with (folder / "large").open("wb") as file:
         file.truncate(5_000_000)
     with trio.CancelScope() as scope:
-        async with aclosing(zip_folder(Tree(folder), (), "x")) as pieces:
+        async with aclosing(zip_directory(Tree(folder), (), "x")) as pieces:
             async for _ in pieces:
                 assert open_files(folder) == ["large"]
                 scope.cancel()
@@ -333,7 +333,7 @@ async def test_a_file_that_shrinks_cuts_its_archive(folder: Path) -> None:
     path = folder / "zzz"
     with path.open("wb") as file:
         file.truncate(3_000_000)
-    async with aclosing(zip_folder(Tree(folder), (), "x")) as pieces:
+    async with aclosing(zip_directory(Tree(folder), (), "x")) as pieces:
         with pytest.raises(EOFError, match="'zzz' had 3000000 bytes"):
             async for _ in pieces:
                 os.truncate(path, 1000)

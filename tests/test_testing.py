@@ -321,6 +321,15 @@ async def test_methods_are_checkpoints(autojump_clock: MockClock) -> None:
             client.vanish()
 
 
+async def test_responses_are_read_to_their_end() -> None:
+    async with open_client(make_app(send_body)) as client:
+        response = await client.get("/")
+        with pytest.raises(RuntimeError, match=r"^read the last response to its end before the "):
+            await client.get("/")
+        assert await response.read() == BODY
+        assert await (await client.get("/")).read() == BODY
+
+
 async def test_server_closes(autojump_clock: MockClock) -> None:
     async def handler(res: Response, req: Request) -> None:
         await send_body(res, req)

@@ -191,13 +191,13 @@ def test_entries(tmp_path: Path) -> None:
     os.utime(root / "a.txt", (1000, 1000))
     os.utime(root / "sub", (2000, 2000))
     entries = {entry.name: entry for entry in Tree(root).entries([])}
-    assert entries["a.txt"] == Entry("a.txt", is_folder=False, size=len(PUBLIC), modified=1000)
-    assert entries["sub"] == Entry("sub", is_folder=True, size=0, modified=2000)
-    assert entries["in"] == Entry("in", is_folder=True, size=0, modified=2000)
+    assert entries["a.txt"] == Entry("a.txt", is_directory=False, size=len(PUBLIC), modified=1000)
+    assert entries["sub"] == Entry("sub", is_directory=True, size=0, modified=2000)
+    assert entries["in"] == Entry("in", is_directory=True, size=0, modified=2000)
     assert entries["in.txt"].size == len(PUBLIC)
     # Just what can be opened.
     for name, entry in entries.items():
-        if entry.is_folder:
+        if entry.is_directory:
             Tree(root).entries([name])
         else:
             Tree(root).open([name]).close()

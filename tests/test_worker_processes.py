@@ -300,8 +300,8 @@ async def test_a_change_of_the_code_is_served(app: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("--workers 0", "'0' is no number of processes, from 1 to 1000"),
-        ("--workers many", "'many' is no number of processes"),
+        ("--workers 0", "'0' is not a number of processes from 1 to 1000"),
+        ("--workers many", "'many' is not a number of processes"),
         ("--reload", "--reload needs a library: pip install 'trio-stream[reload]'"),
     ],
 )
@@ -342,7 +342,9 @@ def test_a_wrong_number_in_the_environment_is_a_usage_error(
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "x")
     assert main([]) == 2
-    message = "trio-stream: the environment variable WEB_CONCURRENCY: 'x' is no number of processes"
+    message = (
+        "trio-stream: the environment variable WEB_CONCURRENCY: 'x' is not a number of processes"
+    )
     errors = capsys.readouterr().err
     assert errors.startswith(message)
     assert errors.count("\n") == 1

@@ -2,7 +2,7 @@
 
 # Seven groups of modules; each imports only from those below it, in its group as well:
 #
-#   The command line (`python -m trio_stream`), and sharing a file or a folder
+#   The command line (`python -m trio_stream`), and sharing a file or a directory
 #     __main__
 #     _command_line                         options
 #     _targets                              TARGET: an app, an example, a path
@@ -19,7 +19,7 @@
 #     _connection   _worker_stats           one client: request, handler, response, and again
 #     _accept       _access_log             _listeners   _proxied
 #
-#   Folders, as URLs and as pages
+#   Directories, as URLs and as pages
 #     _listing      _file_page
 #     _static       _page
 #     _tree

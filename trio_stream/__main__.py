@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_stream")
 
-# What to do about an address that is not to be had.
+# What to do about an address that can't be bound.
 ADVICE = {
     errno.EMFILE: "allow this program more descriptors (ulimit -n)",
     errno.EADDRINUSE: "end the program that uses it, or choose another --port (0: a free one)",
@@ -84,7 +84,7 @@ def serve_target(options: argparse.Namespace, worker: Worker | None) -> int:
     """Serve what the command line names, in this process, and return the exit status.
 
     Raises:
-      UsageError: It is not to be had, or the address is not.
+      UsageError: It can't be served, or the address can't be bound.
     """
     is_demo = options.target is None
     tell = log if options.access_log == "json" else say  # or programs that read it would stumble
@@ -114,7 +114,7 @@ def serve(
     """`App.run`, in this process, which may be a worker.
 
     Raises:
-      UsageError: The address is not to be had.
+      UsageError: The address can't be bound.
     """
     is_bound = False
 
@@ -152,7 +152,7 @@ def supervise(command: Sequence[str], options: argparse.Namespace) -> int:
     """Serve in several processes, or in one that is restarted.
 
     Raises:
-      UsageError: The address is not to be had.
+      UsageError: The address can't be bound.
     """
 
     async def run() -> int:

@@ -45,7 +45,7 @@ def announce(
 
     Args:
       server: What serves.
-      shared: What is served, if it is not an app but a file or folder.
+      shared: What is served, if it is not an app but a file or directory.
       qr: Whether to print the best address as a QR code, too.
       song: What the demo has to be downloaded, if it is that.
       tell: Takes the lines.

@@ -13,7 +13,7 @@ class BadRequestError(Exception):
       status: The status code of the answer, from 400 to 599.
 
     Raises:
-      ValueError: `status` is no such code.
+      ValueError: `status` is not such a code.
     """
 
     def __init__(self, message: str, status: int) -> None:

@@ -156,7 +156,7 @@ def check_options(options: argparse.Namespace) -> None:
             "--host and --port can't be combined with the sockets that systemd passes (LISTEN_FDS)"
         )
     if options.qr and options.unix is not None:
-        raise UsageError("--qr is for an address that a phone can use, and --unix is none")
+        raise UsageError("--qr is for an address that a phone can use, unlike --unix")
     if options.unix_mode is None:
         options.unix_mode = DEFAULT_UNIX_MODE
     elif options.unix is None:
@@ -226,29 +226,29 @@ def _host(text: str) -> str:
 
 def _path(text: str) -> str:
     if not text:
-        raise argparse.ArgumentTypeError("an empty path is none")
+        raise argparse.ArgumentTypeError("the path is empty")
     return text
 
 
 def _port(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port, which is a number from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
     return int(text)
 
 
 def _mode(text: str) -> int:
     if not re.fullmatch("0?[0-7]{3}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no mode, which is octal, such as 660")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an octal mode such as 660")
     return int(text, 8)
 
 
 def _descriptor(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no descriptor, which is a number such as 3")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a descriptor number such as 3")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= 1000):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, from 1 to 1000")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes from 1 to 1000")
     return int(text)

@@ -25,7 +25,7 @@ class Config:
 
     Raises:
       ValueError: A field has a value that can't work; the message names it.
-      TypeError: `trusted_proxies` is no tuple.
+      TypeError: `trusted_proxies` is not a tuple.
     """
 
     stall_timeout: float = 60.0
@@ -46,7 +46,7 @@ class Config:
     Nearly no client half-closes, and every client goes away, so `"abort"`, as in Go and
     uWebSockets, takes a FIN for the end. `"serve"` goes on until a write or a reset says that the
     client has gone: for clients such as `nc -N`, at the price that a handler that sends nothing is
-    not told. A stream that is no watched socket tells only by a write, once it has ended.
+    not told. A stream that is not a watched socket tells only by a write, once it has ended.
 
     With `"abort"`, what `end` has queued for a client that sent a FIN is not delivered either.
     """

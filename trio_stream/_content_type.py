@@ -52,7 +52,7 @@ def decode_text(data: bytes, charset: str) -> str:
     codec = normalize_encoding(charset).lower()
     codec = aliases.get(codec, codec)
     if _CHARSETS.fullmatch(codec) is None:
-        raise BadRequestError(f"{charset!r} is no known charset", 415)
+        raise BadRequestError(f"{charset!r} is an unknown charset", 415)
     try:
         return data.decode(codec)
     except ValueError as exc:

@@ -195,7 +195,7 @@ class FilePart:
 
 
 def open_file(path: StrPath, *, flags: int = 0, dir_fd: int | None = None) -> OpenFile:
-    """Open a regular file, and nothing else: no folder, and never a device or a FIFO.
+    """Open a regular file, and nothing else: no directory, and never a device or a FIFO.
 
     Args:
       path: Where it is.
@@ -203,7 +203,7 @@ def open_file(path: StrPath, *, flags: int = 0, dir_fd: int | None = None) -> Op
       dir_fd: What `path` is relative to.
 
     Raises:
-      OSError: It can't be opened, or is no regular file.
+      OSError: It can't be opened, or is not a regular file.
     """
     # Opening a device can already do something, so look first. Whoever is quick enough to replace
     # it in between is found out by the second look.
@@ -222,7 +222,7 @@ def borrow_file(file: HasFileno) -> OpenFile:
     """Use a file that somebody has opened, and will close.
 
     Raises:
-      OSError: It is no regular file.
+      OSError: It is not a regular file.
     """
     status = os.fstat(fd := file.fileno())
     _check_regular(file, status)
@@ -264,6 +264,6 @@ def check_system() -> None:
 
 def _check_regular(path: object, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "a folder, not a file", str(path))
+        raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "no regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))

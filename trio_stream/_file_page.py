@@ -27,12 +27,12 @@ _STYLE = """
 
 
 def file_page(
-    folder: Sequence[str], entry: Entry, *, root: str | None = None, autoplay: bool = False
+    directory: Sequence[str], entry: Entry, *, root: str | None = None, autoplay: bool = False
 ) -> bytes:
     """A page of a file, at a URL beside that of the file itself.
 
     Args:
-      folder: The names of the folders that lead to it from the root.
+      directory: The names of the directories that lead to it from the root.
       entry: The file.
       root: What the root is called; `None` if there is nothing to go back to.
       autoplay: Whether a player shall begin at once, if the browser lets it.
@@ -40,7 +40,7 @@ def file_page(
     link = link_to(entry.name)
     body = ["<header><div>"]
     if root is not None:
-        body.append(breadcrumbs(folder, root, depth=0))
+        body.append(breadcrumbs(directory, root, depth=0))
     facts = ", ".join(filter(None, (human_size(entry.size), time_of(entry))))
     body.append(f"<h1>{text_of(entry.name)}</h1><p>{facts}</p></div></header>")
     if is_playable(entry.name):

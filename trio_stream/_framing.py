@@ -113,7 +113,7 @@ class ChunkedDecoder:
             return None
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
-            raise BadRequestError(f"{line!r} is no size of a chunk", 400)
+            raise BadRequestError(f"{line!r} is not the size of a chunk", 400)
         self._allowance -= max(len(line) - _SIZE_DIGITS, 0)
         self._missing = int(match[1], 16)
         if self._missing:

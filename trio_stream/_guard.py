@@ -100,7 +100,7 @@ def check_head(head: bytes, config: Config) -> None:
 def _check_request_line(head: bytes) -> None:
     if not REQUEST_LINE.match(head):
         line = head.partition(b"\r\n")[0]
-        raise BadRequestError(f"{line!r} is no request line", 400)
+        raise BadRequestError(f"{line!r} is not a request line", 400)
 
 
 def check_lines(data: bytes) -> int:

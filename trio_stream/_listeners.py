@@ -69,9 +69,9 @@ async def open_listeners(listen: ListenOptions) -> AsyncIterator[Sequence[trio.S
     A Unix socket is removed at its end, unless another server has put its own in the place.
 
     Raises:
-      OSError: An address is not to be had; the message says why, and `filename` which one: a
+      OSError: An address can't be bound; the message says why, and `filename` which one: a
         descriptor, the path of a Unix socket, or a host and a port.
-      ValueError: There is none, or a port is none.
+      ValueError: There is no host, or a port is out of range.
     """
     listeners: list[trio.SocketListener] = []
     with ExitStack() as stack:
@@ -148,14 +148,14 @@ def split_host(text: str, default_port: int) -> tuple[str, int]:
     """The host and the port in `"127.0.0.1:8080"`, `"[::1]:8080"`, `"::1"`.
 
     Raises:
-      ValueError: The port is none.
+      ValueError: The port is out of range.
     """
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None:
         return text, default_port  # an address of IPv6, or what nobody will know
     port = default_port if match[3] is None else int(match[3])
     if port > 65535:
-        raise ValueError(f"{port} is no port, which is a number from 0 to 65535: {text!r}")
+        raise ValueError(f"{port} is not a port (0 to 65535): {text!r}")
     return match[1] or match[2], port
 
 
@@ -175,7 +175,7 @@ def describe_address(address: object, scheme: str = "http") -> str:
 
 def _hosts(listen: ListenOptions) -> list[tuple[str | None, int]]:
     if listen.port not in range(65536):  # as "80" is not
-        raise ValueError(f"{listen.port!r} is no port, which is a number from 0 to 65535")
+        raise ValueError(f"{listen.port!r} is not a port (0 to 65535)")
     if listen.host is None:
         return [(None, listen.port)]
     hosts = [listen.host] if isinstance(listen.host, str) else listen.host
@@ -191,7 +191,7 @@ def _take_listener(fd: int) -> trio.SocketListener:
         return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
     except ValueError:  # one of datagrams, or one that does not listen
         sock.close()
-        raise OSError(errno.EINVAL, f"descriptor {fd} is no listening socket") from None
+        raise OSError(errno.EINVAL, f"descriptor {fd} is not a listening socket") from None
 
 
 def _open_unix_listener(path: Path, mode: int, stack: ExitStack) -> trio.SocketListener:
@@ -224,7 +224,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not is_socket:
-        raise FileExistsError(errno.EEXIST, "there is a file, and it is no socket", str(path))
+        raise FileExistsError(errno.EEXIST, "there is a file that is not a socket", str(path))
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # a server whose backlog is full would keep us waiting
         error = probe.connect_ex(str(path))

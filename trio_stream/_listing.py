@@ -1,4 +1,4 @@
-"""A folder as a page: what is in it, sorted, with links."""
+"""A directory as a page: what is in it, sorted, with links."""
 
 from __future__ import annotations
 
@@ -116,16 +116,16 @@ def listing_page(
     has_players: bool = False,
     has_zips: bool = False,
 ) -> bytes:
-    """A page of a folder.
+    """A page of a directory.
 
     Args:
-      names: Those of the folders that lead to it from the root.
+      names: Those of the directories that lead to it from the root.
       entries: What is in it, in any order.
       query: `sort` (`name`, `size` or `time`) and `order` (`ascending` or `descending`); whatever
         else there is counts for nothing.
       root: What the root is called.
       has_players: Whether files understand `?play` and `?download`.
-      has_zips: Whether folders understand `?zip`.
+      has_zips: Whether directories understand `?zip`.
     """
     sort = query.get("sort", "name")
     if sort not in _COLUMNS:
@@ -154,7 +154,7 @@ def listing_page(
 
 
 def sort_entries(entries: Sequence[Entry], sort: str, order: str) -> list[Entry]:
-    """Folders first, then by `sort`; what is equal there, by name."""
+    """Directories first, then by `sort`; what is equal there, by name."""
     found = sorted(entries, key=lambda entry: _name_key(entry.name))
     is_reversed = order == "descending"
     if sort == "size":
@@ -163,7 +163,7 @@ def sort_entries(entries: Sequence[Entry], sort: str, order: str) -> list[Entry]
         found.sort(key=lambda entry: entry.modified, reverse=is_reversed)
     elif is_reversed:
         found.reverse()
-    return sorted(found, key=lambda entry: not entry.is_folder)
+    return sorted(found, key=lambda entry: not entry.is_directory)
 
 
 def _name_key(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -177,7 +177,7 @@ def _name_key(name: str) -> tuple[list[tuple[int, str]], str]:
 
 
 def _summary(entries: Sequence[Entry]) -> str:
-    folders = sum(entry.is_folder for entry in entries)
+    folders = sum(entry.is_directory for entry in entries)
     facts = [count(folders, "folder")] if folders else []
     if files := len(entries) - folders:
         facts += [count(files, "file"), human_size(sum(entry.size for entry in entries))]
@@ -202,16 +202,16 @@ def _heading(sort: str, order: str) -> str:
 
 
 def _row(entry: Entry, *, has_players: bool, has_zips: bool) -> str:
-    link = link_to(entry.name, is_folder=entry.is_folder)
+    link = link_to(entry.name, is_directory=entry.is_directory)
     kind = _kind(entry)
-    size = "" if entry.is_folder else human_size(entry.size)
+    size = "" if entry.is_directory else human_size(entry.size)
     actions = ""
     if has_players and is_playable(entry.name):
         actions += _action(link, "play", entry.name)
-    if has_zips if entry.is_folder else has_players:
-        actions += _action(link, "zip" if entry.is_folder else "download", entry.name)
+    if has_zips if entry.is_directory else has_players:
+        actions += _action(link, "zip" if entry.is_directory else "download", entry.name)
     return (
-        f'<tr class="{"folder-row" if entry.is_folder else "file-row"}">'
+        f'<tr class="{"folder-row" if entry.is_directory else "file-row"}">'
         f'<td class="icon">{_icon(kind, kind)}</td>'
         f'<td class="name"><a href="{link}">{text_of(entry.name)}</a></td>'
         f'<td class="size">{size}</td><td class="time">{time_of(entry)}</td>'
@@ -226,7 +226,7 @@ def _action(link: str, action: str, name: str) -> str:
 
 
 def _kind(entry: Entry) -> str:
-    if entry.is_folder:
+    if entry.is_directory:
         return "folder"
     media_type = content_type(entry.name).partition(";")[0]
     return _KINDS.get(media_type) or _KINDS.get(media_type.partition("/")[0], "file")

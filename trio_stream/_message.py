@@ -76,13 +76,13 @@ class Message(ABC):
         That is JSON as RFC 8259 has it: in UTF-8, and without `NaN`.
 
         Raises:
-          BadRequestError: As `read`; 400: it is no JSON.
+          BadRequestError: As `read`; 400: it is not JSON.
         """
         data = await self.read(max_bytes)
         try:
             return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
-            raise BadRequestError(f"the body is no JSON: {exc}", 400) from None
+            raise BadRequestError(f"the body is not JSON: {exc}", 400) from None
 
     def _content_type(self) -> tuple[str, dict[str, str]]:
         return parse_content_type(self.headers.get("Content-Type", ""))

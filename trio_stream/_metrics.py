@@ -53,7 +53,7 @@ async def send_metrics(res: Response, req: Request) -> None:
         return
     try:
         encode, content_type = exposition.choose_encoder(req.headers.get("Accept", ""))
-    except (TypeError, ValueError):  # it asks for a version that is none
+    except (TypeError, ValueError):  # it asks for a version that does not exist
         encode, content_type = exposition.choose_encoder("")
     res.write_header("Content-Type", content_type).write_header("Cache-Control", "no-store")
     res.end(encode(_Collector(workers)))

@@ -80,19 +80,19 @@ def text_of(name: str) -> str:
     return f"<bdi>{escape(printable(name))}</bdi>"
 
 
-def link_to(name: str, *, is_folder: bool = False) -> str:
-    """The relative URL of a thing in the folder of a page.
+def link_to(name: str, *, is_directory: bool = False) -> str:
+    """The relative URL of a thing in the directory of a page.
 
     `./` makes clear that a colon in the name does not end the scheme of a URL.
     """
-    return f"./{quote(os.fsencode(name), safe='')}{'/' if is_folder else ''}"
+    return f"./{quote(os.fsencode(name), safe='')}{'/' if is_directory else ''}"
 
 
 def breadcrumbs(names: Sequence[str], root: str, *, depth: int) -> str:
-    """Links to the root and to the folders below it that lead to a page.
+    """Links to the root and to the directories below it that lead to a page.
 
     Args:
-      names: Those of the folders.
+      names: Those of the directories.
       root: What the root is called.
       depth: How many levels the page is below the last of them.
     """

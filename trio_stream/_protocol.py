@@ -78,7 +78,7 @@ class Protocol:
         """The next request's head; `None` while it has not been received whole.
 
         Raises:
-          BadRequestError: What was received is no request.
+          BadRequestError: What was received is not a request.
         """
         self._check_intact()
         try:

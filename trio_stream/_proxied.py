@@ -32,7 +32,7 @@ async def receive_client(
       trio.BrokenResourceError: The connection was reset.
     """
     if not is_trusted(peer, config.trusted_proxies):
-        raise ProxyProtocolError("it is no trusted proxy")
+        raise ProxyProtocolError("it is not a trusted proxy")
     with limit() as scope:
         client = await _receive_client(stream, peer)
     if scope.cancelled_caught:

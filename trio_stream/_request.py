@@ -37,7 +37,7 @@ class Request(Message):
         segment).
       params: What the parts of the route's pattern matched, decoded: `{"id": "7"}` for
         `/users/:id`, and under `"*"` the tail of a wildcard. The client chooses them: what was
-        `%2F` is a slash in them, so one may be `"../x"`, which is no name for a file of yours.
+        `%2F` is a slash in them, so one may be `"../x"`: never use it as a file name unchecked.
       client_certificate: The certificate that the client has shown and the server has verified, as
         `ssl.SSLSocket.getpeercert` gives it; `None` without.
       body: What has not been read of the body, as it comes: `async for data in req.body`. Not
@@ -191,8 +191,8 @@ class Request(Message):
         What a part's body is not read of when the next part is asked for is dropped.
 
         Raises:
-          BadRequestError: 415: it is no `multipart/form-data`. From the iteration, 400: the form is
-            malformed; 413: it has more than `Config.max_form_fields` parts.
+          BadRequestError: 415: it is not `multipart/form-data`. From the iteration, 400: the form
+            is malformed; 413: it has more than `Config.max_form_fields` parts.
           RuntimeError: The library for it is not installed: `pip install trio-stream[forms]`.
         """
         return self._parts()

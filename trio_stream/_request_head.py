@@ -85,7 +85,7 @@ def parse_head(head: bytes, known: Fields | None, config: Config) -> RequestHead
       config: The limits.
 
     Raises:
-      BadRequestError: It is none, as `check_head` or h11 says.
+      BadRequestError: It is not one, as `check_head` or h11 says.
     """
     if known is not None:
         line = REQUEST_LINE.match(head)

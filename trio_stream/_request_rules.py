@@ -95,7 +95,7 @@ def _choose_body(
     elif lengths:
         # RFC 9112 section 6.3: h11 takes several that agree.
         if len(lengths) > 1 or not lengths[0].isdigit() or int(lengths[0]) > _MAX_LENGTH:
-            raise BadRequestError(f"Content-Length: {b', '.join(lengths)!r} is no length", 400)
+            raise BadRequestError(f"Content-Length: {b', '.join(lengths)!r} is not a length", 400)
         if int(lengths[0]):
             body = LengthDecoder(int(lengths[0]))
     if body is not None and request.method == b"TRACE":  # RFC 9110 section 9.3.8

@@ -17,14 +17,14 @@ _ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?]*).*")
 
 
 def check_authority(authority: bytes, *, port_is_needed: bool = False) -> None:
-    """Refuse what is no `host` or `host:port`.
+    """Refuse what is not `host` or `host:port`.
 
     Raises:
       BadRequestError: 400.
     """
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
-        raise BadRequestError(f"{authority!r} is no host", 400)
+        raise BadRequestError(f"{authority!r} is not a host", 400)
     host, port = match.groups()
     # RFC 9110 section 9.3.6, for CONNECT, and RFC 6335 section 6.
     if (port_is_needed and not port) or (port and int(port) > 65535):

@@ -52,8 +52,8 @@ class Response(WritingResponse):
         """Send all that `source` gives, as `send_chunk` would, and close it.
 
         It is closed however this ends, and at once when the client goes, even with
-        `cancel_on_abort=False`. The body may go on after it. Nothing is taken of it once the body
-        is complete.
+        `cancel_on_abort=False`. The body may go on after it. Nothing more is taken from it once
+        the body is complete.
 
         Args:
           source: A `trio.abc.ReceiveStream`, or any other async iterable of bytes-like objects,
@@ -116,8 +116,8 @@ class Response(WritingResponse):
           As `send_chunk`: `(True, True)`, or `(False, True)` when the client has gone.
 
         Raises:
-          OSError: The file can't be opened, or is no regular file; nothing was sent. Or it can't be
-            read.
+          OSError: The file can't be opened, or is not a regular file; nothing was sent. Or it can't
+            be read.
           EOFError: It became shorter than it was when it was opened. If the head was sent, the
             response is aborted as `INCOMPLETE`. A file that becomes longer is sent up to its first
             length.

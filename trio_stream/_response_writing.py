@@ -33,8 +33,8 @@ class WritingResponse(SendingResponse):
         """Set the status: `404`, `"404 Not Found"`, or `"404"`.
 
         Raises:
-          ValueError: It is no final status code (from 200 to 599), or the phrase is not printable
-            ASCII.
+          ValueError: It is not a final status code (from 200 to 599), or the phrase is not
+            printable ASCII.
           RuntimeError: The head has been sent.
         """
         self._check_head_is_open("write_status")
@@ -91,7 +91,7 @@ class WritingResponse(SendingResponse):
         Raises:
           ValueError: `data` goes beyond `total_size`, or `total_size` is not what it was.
           RuntimeError: The response is complete, or has been ended.
-          TypeError: `data` is not bytes-like, or `total_size` no integer.
+          TypeError: `data` is not bytes-like, or `total_size` is not an integer.
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
         view = _byte_view(data)

@@ -1,4 +1,4 @@
-"""A folder of files as a part of an app's URLs."""
+"""A directory of files as a part of an app's URLs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticFiles:
-    """Answers requests for the files and folders of a tree.
+    """Answers requests for the files and directories of a tree.
 
     Attributes:
       tree: What may be seen.
       depth: How many segments of a path lead to the root of the tree.
-      index: The name of the file that stands for its folder, if there is one.
-      make_page: Makes a page (HTML in UTF-8) of a folder without such a file, from the names that
-        lead to it, what is in it, and the query. It runs in a worker thread. `None`: 404.
+      index: The name of the file that stands for its directory, if there is one.
+      make_page: Makes a page (HTML in UTF-8) of a directory without such a file, from the names
+        that lead to it, what is in it, and the query. It runs in a worker thread. `None`: 404.
       not_found: The name of a file in the root that is the text of a 404; `None`: plain text.
       options: How files are sent.
     """
@@ -44,7 +44,7 @@ class StaticFiles:
     options: FileOptions = field(default_factory=FileOptions)
 
     def names(self, req: Request) -> list[str]:
-        """The names that lead to what is asked for: empty at the end for a folder.
+        """The names that lead to what is asked for: empty at the end for a directory.
 
         They are decoded once, and only after they were taken apart: a slash within a segment
         belongs to the name, so that there is no such file.
@@ -53,21 +53,21 @@ class StaticFiles:
         return [os.fsdecode(unquote_to_bytes(segment)) for segment in segments]
 
     async def serve(self, res: Response, req: Request) -> None:
-        """Answer with a file, an index, a page of a folder, a redirect to it, or 404."""
+        """Answer with a file, an index, a page of a directory, a redirect to it, or 404."""
         names = self.names(req)
         try:
             if names and not names[-1]:
-                await self._send_folder(res, req, names[:-1])
+                await self._send_directory(res, req, names[:-1])
             elif names:
                 await self._send_file(res, names, self.options)
             else:
-                redirect_to_folder(res, req)
+                redirect_to_directory(res, req)
         except IsADirectoryError:
-            redirect_to_folder(res, req)
+            redirect_to_directory(res, req)
         except FileNotFoundError:
             await self._send_not_found(res)
 
-    async def _send_folder(self, res: Response, req: Request, names: Sequence[str]) -> None:
+    async def _send_directory(self, res: Response, req: Request, names: Sequence[str]) -> None:
         if self.index is not None:
             try:
                 await self._send_file(res, [*names, self.index], self.options)
@@ -76,7 +76,7 @@ class StaticFiles:
             else:
                 return
         if self.make_page is None:
-            raise FileNotFoundError("a folder without an index")
+            raise FileNotFoundError("a directory without an index")
         page = await trio.to_thread.run_sync(self._make_page, names, req.query)
         res.write_header("Content-Type", "text/html; charset=utf-8")
         res.write_header("Cache-Control", "no-cache")
@@ -87,10 +87,10 @@ class StaticFiles:
         return self.make_page(names, self.tree.entries(names), query)
 
     async def _send_file(self, res: Response, names: Sequence[str], options: FileOptions) -> None:
-        *folder, name = names
+        *directory, name = names
 
         def open_variant(suffix: str) -> OpenFile:
-            return self.tree.open([*folder, name + suffix])
+            return self.tree.open([*directory, name + suffix])
 
         await send_file(res, open_variant, options)
 
@@ -106,7 +106,7 @@ class StaticFiles:
         answer_status(res, 404)
 
 
-def redirect_to_folder(res: Response, req: Request) -> None:
+def redirect_to_directory(res: Response, req: Request) -> None:
     """Send the client to the same path with a slash at its end, so that relative links work.
 
     The target is relative, too: a path such as `//example.org` would be the address of a host.

@@ -1,4 +1,4 @@
-"""What the command line is asked to serve: an app, an example, a file or a folder."""
+"""What the command line is asked to serve: an app, an example, a file or a directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UsageError(Exception):
 
 
 def find_app(target: str) -> App:
-    """Import the app that `target` names, or make one that serves the file or folder of that name.
+    """Import the app that `target` names, or make one that serves the file or directory it names.
 
     Raises:
       UsageError: There is none.
@@ -63,7 +63,7 @@ def find_app(target: str) -> App:
 
 
 def share(path: str) -> Share:
-    """Make an app that serves a file or a folder.
+    """Make an app that serves a file or a directory.
 
     Raises:
       UsageError: It can't be read.
@@ -99,7 +99,7 @@ def _is_importable(source: str) -> bool:
         if spec is None or spec.submodule_search_locations is None:
             return False
         spec = PathFinder.find_spec(name, spec.submodule_search_locations)
-    return spec is not None and spec.origin is not None  # else any folder would be a package
+    return spec is not None and spec.origin is not None  # else any directory would be a package
 
 
 def import_file(path: Path) -> ModuleType:

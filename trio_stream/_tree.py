@@ -1,4 +1,4 @@
-"""A folder of the file system as a space of names: what may be seen of it, and nothing else.
+"""A directory of the file system as a space of names: what may be seen of it, and nothing else.
 
 All of it may wait for a disk, and belongs in a worker thread.
 """
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_PASSING = _FOLDER | getattr(os, "O_PATH", os.O_RDONLY)  # which needs no right to list it
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_PASSING = _DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)  # which needs no right to list it
 
 # What a client may know of a thing that it can't have: that there is none. All else (no descriptor
 # left, a broken disk) is trouble that the operator must hear of.
@@ -41,43 +41,43 @@ _NOT_THERE = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a folder shows of one thing that is in it.
+    """What a directory shows of one thing that is in it.
 
     Attributes:
       name: As the file system has it; `os.fsencode` gives its bytes.
-      is_folder: Else it is a regular file.
-      size: In bytes; 0 for a folder.
+      is_directory: Else it is a regular file.
+      size: In bytes; 0 for a directory.
       modified: In seconds since 1970.
     """
 
     name: str
-    is_folder: bool
+    is_directory: bool
     size: int
     modified: float
 
 
 class Tree:
-    """The regular files and folders below a folder: no device, FIFO or socket.
+    """The regular files and directories below a directory: no device, FIFO or socket.
 
     Each is opened step by step from the root, without following a symlink. Only where that fails,
     symlinks are resolved first, and the path that comes out is then walked in the same way: so it
-    can't lead out of the tree, even if somebody replaces a folder by a symlink in between.
+    can't lead out of the tree, even if somebody replaces a directory by a symlink in between.
 
     Args:
-      root: The folder.
+      root: The directory.
       dotfiles: Whether names that begin with a dot can be seen.
       symlinks_out: Whether symlinks may lead out of the tree. Those that stay inside are followed
         anyway.
 
     Raises:
-      NotADirectoryError: `root` is no folder.
+      NotADirectoryError: `root` is not a directory.
     """
 
     def __init__(
         self, root: StrPath, *, dotfiles: bool = False, symlinks_out: bool = False
     ) -> None:
         if not Path(root).is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "no folder", os.fspath(root))
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", os.fspath(root))
         self._root = str(Path(root).absolute())  # a symlink there may be changed at any time
         self._dotfiles = dotfiles
         self._symlinks_out = symlinks_out
@@ -86,41 +86,41 @@ class Tree:
         """Open a file.
 
         Args:
-          names: Those of the folders that lead to it, and its own.
+          names: Those of the directories that lead to it, and its own.
 
         Raises:
-          IsADirectoryError: It is a folder.
+          IsADirectoryError: It is a directory.
           FileNotFoundError: There is nothing else that may be seen.
           OSError: The system is in trouble.
         """
         return self._reach(_open_file, names)
 
     def entries(self, names: Sequence[str]) -> list[Entry]:
-        """What may be seen of a folder, in any order.
+        """What may be seen of a directory, in any order.
 
         Raises:
-          FileNotFoundError: There is no such folder that may be seen.
+          FileNotFoundError: There is no such directory that may be seen.
           OSError: The system is in trouble.
         """
         return self._reach(self._entries, names)
 
     def walk(self, names: Sequence[str]) -> Iterator[tuple[str, OpenFile]]:
-        """Open all files below a folder, one after the other. The caller closes each.
+        """Open all files below a directory, one after the other. The caller closes each.
 
-        What can't be opened is left out, and so is what is behind a symlink to a folder: it could
-        lead round in a circle.
+        What can't be opened is left out, and so is what is behind a symlink to a directory: it
+        could lead round in a circle.
 
         Yields:
-          The path below the folder, with slashes, and the file.
+          The path below the directory, with slashes, and the file.
 
         Raises:
-          FileNotFoundError: There is no such folder that may be seen.
+          FileNotFoundError: There is no such directory that may be seen.
           OSError: The system is in trouble.
         """
-        start, way = self._reach(self._folder_place, names)
-        folders: list[tuple[str, ...]] = [()]
-        while folders:
-            path = folders.pop()
+        start, way = self._reach(self._directory_place, names)
+        directories: list[tuple[str, ...]] = [()]
+        while directories:
+            path = directories.pop()
             try:
                 entries = self._entries(start, (*way, *path))
             except OSError as exc:
@@ -129,8 +129,8 @@ class Tree:
                 continue
             for entry in sorted(entries, key=lambda entry: entry.name):
                 below = (*path, entry.name)
-                if entry.is_folder:
-                    folders.append(below)
+                if entry.is_directory:
+                    directories.append(below)
                     continue
                 try:
                     file = self.open((*names, *below))
@@ -165,18 +165,18 @@ class Tree:
         raise FileNotFoundError(errno.ENOENT, "outside", str(path))
 
     def is_visible(self, name: str) -> bool:
-        """Whether there could be a file or folder of that name."""
+        """Whether there could be a file or directory of that name."""
         if name in ("", ".", "..") or not {"/", "\\", "\0", os.sep}.isdisjoint(name):
             return False
         return self._dotfiles or not name.startswith(".")
 
-    def _folder_place(self, start: str, names: Sequence[str]) -> tuple[str, Sequence[str]]:
-        with _open_folder(start, names):
+    def _directory_place(self, start: str, names: Sequence[str]) -> tuple[str, Sequence[str]]:
+        with _open_directory(start, names):
             return start, names
 
     def _entries(self, start: str, names: Sequence[str]) -> list[Entry]:
-        with _open_folder(start, names) as passing:
-            fd = os.open(".", _FOLDER | os.O_RDONLY, dir_fd=passing)
+        with _open_directory(start, names) as passing:
+            fd = os.open(".", _DIRECTORY | os.O_RDONLY, dir_fd=passing)
             try:
                 with os.scandir(fd) as scan:
                     found = [self._entry(Path(start, *names), item) for item in scan]
@@ -184,33 +184,35 @@ class Tree:
                 os.close(fd)
         return [entry for entry in found if entry is not None]
 
-    def _entry(self, folder: Path, item: os.DirEntry[str]) -> Entry | None:
+    def _entry(self, directory: Path, item: os.DirEntry[str]) -> Entry | None:
         if not self.is_visible(item.name):
             return None
         try:
             if item.is_symlink() and not self._symlinks_out:
-                path = Path(os.path.realpath(folder / item.name, strict=True))
+                path = Path(os.path.realpath(directory / item.name, strict=True))
                 if not path.is_relative_to(os.path.realpath(self._root)):
                     return None
             status = item.stat()
         except OSError:  # a symlink to nowhere, or it has gone
             return None
-        is_folder = stat.S_ISDIR(status.st_mode)
-        if not (is_folder or stat.S_ISREG(status.st_mode)):
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if not (is_directory or stat.S_ISREG(status.st_mode)):
             return None
-        return Entry(item.name, is_folder, 0 if is_folder else status.st_size, status.st_mtime)
+        return Entry(
+            item.name, is_directory, 0 if is_directory else status.st_size, status.st_mtime
+        )
 
 
 def _open_file(start: str, names: Sequence[str]) -> OpenFile:
     if not names:
-        raise IsADirectoryError(errno.EISDIR, "a folder, not a file", start)
-    with _open_folder(start, names[:-1]) as fd:
+        raise IsADirectoryError(errno.EISDIR, "is a directory", start)
+    with _open_directory(start, names[:-1]) as fd:
         return open_file(names[-1], flags=NO_SYMLINK, dir_fd=fd)
 
 
 @contextmanager
-def _open_folder(start: str, names: Sequence[str]) -> Iterator[int]:
-    """A descriptor of a folder, open for the length of the block; no symlink leads to it."""
+def _open_directory(start: str, names: Sequence[str]) -> Iterator[int]:
+    """A descriptor of a directory, open for the length of the block; no symlink leads to it."""
     fd = os.open(start, _PASSING)
     try:
         for name in names:

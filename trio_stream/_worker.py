@@ -1,4 +1,4 @@
-"""What a worker has of its supervisor: listening sockets, and a channel that ends with it."""
+"""What a worker gets from its supervisor: listening sockets, and a channel that ends with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder as a zip archive that is made while it is sent, at constant memory."""
+"""A directory as a zip archive that is made while it is sent, at constant memory."""
 
 from __future__ import annotations
 
@@ -27,28 +27,30 @@ if TYPE_CHECKING:
 _PIECE_SIZE = 256 * 1024
 
 
-async def zip_folder(tree: Tree, names: Sequence[str], prefix: str) -> AsyncGenerator[bytes, None]:
-    """The bytes of an archive of all files below a folder, as they are asked for.
+async def zip_directory(
+    tree: Tree, names: Sequence[str], prefix: str
+) -> AsyncGenerator[bytes, None]:
+    """The bytes of an archive of all files below a directory, as they are asked for.
 
     One file is open at a time. It is closed with the iterator, which only waits for a read that is
     under way. The files are not compressed: most that are large are so already.
 
     Args:
       tree: What may be seen.
-      names: Those that lead to the folder.
-      prefix: The folder that all files of the archive are in.
+      names: Those that lead to the directory.
+      prefix: The directory that all files of the archive are in.
 
     Raises:
-      FileNotFoundError: There is no such folder that may be seen.
+      FileNotFoundError: There is no such directory that may be seen.
       EOFError: A file became shorter while it was read.
       OSError: The system is in trouble.
     """
-    with closing(_zip_folder(tree, names, prefix)) as pieces:
+    with closing(_zip_directory(tree, names, prefix)) as pieces:
         while piece := await trio.to_thread.run_sync(_take, pieces):
             yield piece
 
 
-def _zip_folder(tree: Tree, names: Sequence[str], prefix: str) -> Generator[bytes, None, None]:
+def _zip_directory(tree: Tree, names: Sequence[str], prefix: str) -> Generator[bytes, None, None]:
     archive = zipstream.ZipStream()
     taken: set[str] = set()  # of those with a `%`: no two others are alike
     for path, file in tree.walk(names):

@@ -189,9 +189,11 @@ class Client:
         Raises:
           trio.BrokenResourceError: The server reset the connection.
           h11.RemoteProtocolError: The server closed it, or answered with something else than HTTP.
-          h11.LocalProtocolError: The last response was not read to its end, or said that it is the
-            last one of the connection.
+          h11.LocalProtocolError: The last response said that it is the last one of the connection.
+          RuntimeError: It was not read to its end.
         """
+        if self._h11.their_state is h11.SEND_BODY:
+            raise RuntimeError("read the last response to its end before the next request")
         if self._h11.our_state is not h11.IDLE:
             self._h11.start_next_cycle()
         fields = list(headers)

@@ -2,7 +2,7 @@
 
 trio-stream --workers 4 --unix /run/trio-stream/http.sock --access-log json app.py
 
-See the other files of this folder for what stands around it.
+See the other files of this directory for what stands around it.
 """
 
 import trio
