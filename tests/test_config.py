@@ -26,7 +26,7 @@ DEFAULTS: dict[str, object] = {
     "max_head_size": 16 * 1024,
     "max_target_size": 8 * 1024,
     "max_header_count": 100,
-    "max_body_size": 16 * 1024 * 1024,
+    "max_body_size": 1024 * 1024,
     "max_form_fields": 1000,
     "max_discarded_body": 64 * 1024,
     "max_requests": inf,

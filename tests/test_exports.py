@@ -254,7 +254,7 @@ def test_errors_of_the_system_are_translated_where_they_come_from() -> None:
         if isinstance(node, ast.ExceptHandler) and node.type is not None
         if re.search(r"\b(OSError|BlockingIOError|ConnectionError)\b", ast.unparse(node.type))
     ]
-    files = {"_file", "_file_answer", "_file_response", "_tree"}
+    files = {"_file", "_file_answer", "_file_response", "_static", "_tree"}
     command_line = {"__main__", "_command_line", "_targets", "_log_writer"}
     others = {"_accept", "_certificates", "_listeners", "_signals", "_socket_transport", "_console"}
     others |= {"_line_writer", "_reload", "_worker_stats", "_workers"}

@@ -130,6 +130,30 @@ def test_what_was_dropped_is_told_once(pipe: tuple[FileIO, FileIO]) -> None:
     assert read_to_end(*pipe) == b""
 
 
+def test_losses_are_told_once_a_minute(pipe: tuple[FileIO, FileIO]) -> None:
+    reader, file = pipe
+    file.write(bytes(4096))
+    told: list[str] = []
+    now = 0.0
+    with (
+        patch("time.monotonic", lambda: now),
+        patch.object(_line_writer, "_MAX_QUEUED", 5),
+    ):
+        writer = LineWriter(file.fileno(), on_loss=told.append)
+        put(writer, "first")
+        while writer._queue:  # until the thread has taken it, and waits
+            pass
+        put(writer, "second", "third", "fourth")
+        assert told == ["nobody reads it fast enough"]
+        now = 61
+        put(writer, "fifth")
+        assert told == 2 * ["nobody reads it fast enough"]
+        now = 122
+        reader.close()
+        writer.close()
+    assert told[2:] == ["it can't be written: Broken pipe"]
+
+
 def test_a_log_that_nobody_can_read_is_no_error(pipe: tuple[FileIO, FileIO]) -> None:
     reader, file = pipe
     reader.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import pytest
 import trio
@@ -444,6 +446,34 @@ async def test_urlencoded_form(body: bytes, expected: list[tuple[str, str]] | in
         assert response.status_code == (expected if isinstance(expected, int) else 200)
         if response.status_code == 200:
             assert text == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "in_a_thread"), [(1000, False), (65_535, False), (65_536, True), (1024 * 1024, True)]
+)
+@pytest.mark.parametrize("ending", [b"%41", b"%ff"])
+async def test_large_forms_are_decoded_by_a_thread(
+    size: int, in_a_thread: bool, ending: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = threading.get_ident()
+    threads = []
+
+    def parse(*args: Any, **kwargs: Any) -> list[tuple[str, str]]:  # noqa: ANN401
+        threads.append(threading.get_ident())
+        return parse_qsl(*args, **kwargs)
+
+    monkeypatch.setattr(_forms, "parse_qsl", parse)
+    body = b"a=" + (size - 5) * b"x" + ending
+    async with open_client(app_with(answer_form)) as client:
+        headers = [("Content-Type", "application/x-www-form-urlencoded")]
+        response = await client.request("POST", "/", headers=headers, body=body)
+        text = (await response.read()).decode()
+    if ending == b"%ff":
+        assert response.status_code == 400
+    else:
+        assert text == repr([("a", (size - 5) * "x" + "A")])
+    (thread,) = threads
+    assert (thread != here) is in_a_thread
 
 
 MULTIPART = (

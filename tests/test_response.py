@@ -191,7 +191,7 @@ async def test_empty_array_is_no_data() -> None:
         (b"abc", 3.5, TypeError, "total_size must be an integer, not 3.5"),
         (b"abc", "3", TypeError, "total_size must be an integer, not '3'"),
         ("abc", 3, TypeError, "the body is sent as bytes, so encode what is text: 'abc'"),
-        (None, 3, TypeError, "memoryview: a bytes-like object is required, not 'NoneType'"),
+        (None, 3, TypeError, "the body is sent as bytes, and this is of type 'NoneType'"),
         (
             memoryview(b"abcdef")[::2],
             3,

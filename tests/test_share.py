@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+import h11
 import pytest
 import trio
 
-from trio_stream import _share, _zip
+from trio_stream import AbortReason, _share, _zip
 from trio_stream._share import Share
 from trio_stream._tree import Tree
 from trio_stream._zip import zip_directory
@@ -338,6 +339,23 @@ async def test_a_file_that_shrinks_cuts_its_archive(folder: Path) -> None:
             async for _ in pieces:
                 os.truncate(path, 1000)
     assert open_files(folder) == []
+
+
+async def test_a_cut_archive_is_one_line_in_the_log(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "zzz"
+    with path.open("wb") as file:
+        file.truncate(30_000_000)
+    async with open_client(Share(folder), window=1000) as client:
+        response = await client.get("/?zip")
+        os.truncate(path, 1000)
+        with pytest.raises(h11.RemoteProtocolError):
+            await response.read()
+    assert client.stats.aborts == {AbortReason.HANDLER_ERROR: 1}
+    (error,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert error.getMessage().startswith("GET /?zip: 'zzz' had 30000000 bytes")
+    assert error.exc_info is None
 
 
 async def test_without_its_library_there_are_no_archives(

@@ -418,8 +418,9 @@ async def test_trouble_of_the_system_is_told(
         assert (status, body) == (500, b"Internal Server Error\n")
     (record,) = caplog.records
     assert record.getMessage().startswith(
-        "GET /page.html: the handler raised an exception (request "
+        "GET /page.html: [Errno 24] too many open files (request "
     )
+    assert record.exc_info is None
     caplog.clear()
 
 

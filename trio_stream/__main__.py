@@ -52,7 +52,7 @@ UNIX_ADVICE = {
     errno.EEXIST: "remove it, or choose another --unix",
 }
 OTHER_UNIX_ADVICE = "choose another --unix, in a directory that is there and that you can write to"
-FD_ADVICE = "--fd takes a descriptor that the program before this one has left open"
+FD_ADVICE = "--fd and LISTEN_FDS name descriptors that the program before this one has left open"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
         worker = take_worker()
         check_options(options)
         several = worker is not None or options.workers > 1 or options.reload
-        with open_log(options.access_log, show_process=several):
+        with open_log(options.access_log, options.log_level, show_process=several):
             if several and worker is None:
                 given = sys.argv[1:] if args is None else args
                 return supervise([sys.executable, "-m", "trio_stream", *given], options)

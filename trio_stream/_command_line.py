@@ -127,6 +127,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="write a line for each response to stdout, in the format of Apache and nginx with "
         "how long it took and how it ended, or as JSON (%(default)s)",
     )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="what is logged on stderr (%(default)s); debug tells why a request was refused",
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ _WRITE_SIZE = 4096
 
 _END = 10  # of a line
 
+_PAUSE_BETWEEN_LOSSES = 60  # seconds
+
 # How long the end of the program waits for somebody to read the last lines, in seconds.
 _LAST_WAIT = 1.0
 
@@ -35,11 +39,19 @@ class LineWriter:
     Args:
       fd: The descriptor.
       to_note: Makes a line of what is said about those that were dropped.
+      on_loss: Is told, once a minute at most and by either thread, why lines are being lost.
     """
 
-    def __init__(self, fd: int, to_note: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        fd: int,
+        to_note: Callable[[str], str] = str,
+        on_loss: Callable[[str], object] | None = None,
+    ) -> None:
         self._fd = fd
         self._to_note = to_note
+        self._on_loss = on_loss
+        self._loss_told_at = -inf
         # Each of the numbers is changed on one side of the queue only, so that none needs a lock.
         self._queue: deque[bytes] = deque()
         self._size_in = self._size_out = 0
@@ -56,6 +68,7 @@ class LineWriter:
         """Have `line` written, with an end. It may be called by one thread at a time."""
         if self._size_in - self._size_out > _MAX_QUEUED:
             self._dropped += 1
+            self._tell_loss("nobody reads it fast enough")
             return
         data = line.encode("utf-8", "backslashreplace")
         self._size_in += len(data)
@@ -100,12 +113,20 @@ class LineWriter:
             note = f"{self._failed} lines of this log were lost: they could not be written"
             before += self._to_note(note).encode() + b"\n"
         data = before + piece
-        written = _write(self._fd, data)
+        written, error = _write(self._fd, data)
+        if error is not None:
+            self._tell_loss(f"it can't be written: {error.strerror}")
         if written:
             self._is_torn = data[written - 1] != _END
         if written >= len(before):
             self._failed = 0
         self._failed += piece.count(b"\n", max(written - len(before), 0))
+
+    def _tell_loss(self, why: str) -> None:
+        now = time.monotonic()
+        if self._on_loss is not None and now - self._loss_told_at > _PAUSE_BETWEEN_LOSSES:
+            self._loss_told_at = now
+            self._on_loss(why)
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -123,14 +144,14 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield b"\n".join(piece) + b"\n"
 
 
-def _write(fd: int, data: bytes) -> int:
-    """Write all of `data`, if that is possible; how much of it was written."""
+def _write(fd: int, data: bytes) -> tuple[int, OSError | None]:
+    """Write all of `data`, if that is possible: how much of it was written, and what went wrong."""
     written = 0
     while written < len(data):
         try:
             written += os.write(fd, data[written:])
         except BlockingIOError:  # some other program has made it non-blocking
             select.select((), (fd,), ())
-        except OSError:
-            break  # nobody is there to read it, or the disk is full for the moment
-    return written
+        except OSError as exc:
+            return written, exc  # nobody is there to read it, or the disk is full for the moment
+    return written, None

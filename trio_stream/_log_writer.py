@@ -16,6 +16,8 @@ from ._line_writer import LineWriter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+logger = logging.getLogger("trio_stream")
+
 AccessLog: TypeAlias = Literal["combined", "json", "off"]
 
 LineMaker: TypeAlias = Callable[[float, Outcome], str]
@@ -32,14 +34,17 @@ _ERROR_FORMAT = "%(asctime)s %(levelname)s %(name)s{}: %(message)s"
 
 
 @contextmanager
-def open_log(access_log: AccessLog, *, show_process: bool = False) -> Iterator[None]:
-    """Log to stderr, from level INFO on, and responses to stdout, for the length of the block.
+def open_log(
+    access_log: AccessLog, level: str = "info", *, show_process: bool = False
+) -> Iterator[None]:
+    """Log to stderr, and responses to stdout, for the length of the block.
 
     A process that is forked in it needs its own. Streams that were closed when the program started
     take what is written to them, and nobody gets it: their numbers must not become those of others.
 
     Args:
       access_log: How the lines about responses look, or `"off"`.
+      level: The lowest one that is logged to stderr, such as `"info"`.
       show_process: Whether a line on stderr tells which process it is of.
     """
     for fd in (0, _STDOUT, _STDERR):
@@ -48,30 +53,31 @@ def open_log(access_log: AccessLog, *, show_process: bool = False) -> Iterator[N
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     with ExitStack() as stack:
-
-        def open_writer(fd: int, to_note: NoteMaker = str) -> LineWriter:
-            return stack.enter_context(closing(LineWriter(fd, to_note)))
-
         process = "[%(process)d]" if show_process else ""
         # Lines about transfers in a terminal make way for those of a handler of streams.
         is_terminal = sys.stderr is not None and sys.stderr.isatty()
         errors: logging.Handler = logging.StreamHandler()
         if not is_terminal:
-            errors = BackgroundHandler(open_writer(_STDERR))
+            errors = BackgroundHandler(stack.enter_context(closing(LineWriter(_STDERR))))
         errors.setFormatter(logging.Formatter(_ERROR_FORMAT.format(process)))
-        stack.enter_context(_logging(logging.getLogger(), logging.INFO, errors))
+        stack.enter_context(_logging(logging.getLogger(), level.upper(), errors))
         if access_log == "off":
             stack.enter_context(_logging(access_logger, logging.WARNING))
         else:
             make_line, make_note = _LINES[access_log]
-            lines = AccessLogHandler(open_writer(_STDOUT, make_note), make_line)
+            writer = stack.enter_context(closing(LineWriter(_STDOUT, make_note, _tell_loss)))
+            lines = AccessLogHandler(writer, make_line)
             stack.enter_context(_logging(access_logger, logging.INFO, lines))
         yield
 
 
+def _tell_loss(why: str) -> None:
+    logger.warning("lines of the access log are being lost: %s", why)
+
+
 @contextmanager
 def _logging(
-    logger: logging.Logger, level: int, handler: logging.Handler | None = None
+    logger: logging.Logger, level: int | str, handler: logging.Handler | None = None
 ) -> Iterator[None]:
     before = logger.level, logger.propagate
     logger.setLevel(level)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from ._bad_request import BadRequestError
-from ._forms import FormFile, Parts, read_form
+from ._forms import FormFile, Parts, parse_urlencoded, read_form
 from ._forwarded import Origin, find_origin
 from ._message import Message, decode_fields, too_large
 from ._request_target import split_target
@@ -178,11 +178,7 @@ class Request(Message):
             data = await self.read(max_bytes)
             if data.count(b"&") >= self._max_form_fields:
                 raise BadRequestError(f"more than {self._max_form_fields} form fields", 413)
-            try:
-                fields = parse_qsl(data.decode(), keep_blank_values=True, errors="strict")
-            except ValueError as exc:
-                raise BadRequestError(f"the form is not urlencoded UTF-8: {exc}", 400) from None
-            return MultiDictProxy(MultiDict[str | FormFile](fields))
+            return await parse_urlencoded(data)
         return await read_form(self._parts(self._check_length(max_bytes)))
 
     def parts(self) -> AsyncIterator[Part]:

@@ -18,7 +18,12 @@ _FIELD_VALUE = re.compile(
 )
 _STATUS = re.compile(r"([2-5][0-9]{2})(?: ([\t\x20-\x7e]*))?")
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
+    413: "Content Too Large",  # RFC 9110 has other names for these than Python before 3.13
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
 
 # What the server writes itself, because it knows better.
 _OWN_FIELDS = frozenset({"content-length", "date", "transfer-encoding"})

@@ -390,6 +390,10 @@ def _byte_view(data: Buffer) -> bytes | memoryview:
         return data
     if isinstance(data, str):
         raise TypeError(f"the body is sent as bytes, so encode what is text: {data[:20]!r}")
-    view = memoryview(data)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        kind = type(data).__name__
+        raise TypeError(f"the body is sent as bytes, and this is of type {kind!r}") from None
     # A view with a zero in its shape can't be cast.
     return view.cast("B") if view.nbytes else b""

@@ -221,7 +221,8 @@ class Routes:
         """Serve what the server counts, as Prometheus and OpenMetrics read it.
 
         With several workers, counters are sums over all of them, and gauges are those of each, with
-        its process id as the label `worker`. Metrics of the app's own are left out.
+        its process id as the label `worker`. A worker that is killed takes along what it has
+        counted since they were last asked for. Metrics of the app's own are left out.
 
         Raises:
           RuntimeError: The library for it is not installed: `pip install trio-stream[metrics]`.

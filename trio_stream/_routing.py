@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Handler: TypeAlias = "Callable[[Response, Request], object]"
 
+_FOREIGN_PARAMETER = re.compile(r"/(\{[^/]*\}|<[^/]*>)(/|$)")  # of other frameworks
 _NAME = re.compile(r"\w[\w-]*", re.ASCII)
 
 ANY = "*"  # no method's name: RFC 9110 section 5.6.2 allows the character, nobody registers it
@@ -78,6 +79,8 @@ class Router:
             raise ValueError(f"a path pattern starts with '/', unlike {pattern!r}")
         if "?" in pattern or "#" in pattern:
             raise ValueError(f"a path pattern has no query and no fragment, unlike {pattern!r}")
+        if _FOREIGN_PARAMETER.search(pattern):
+            raise ValueError(f"a parameter is written as in '/users/:id', unlike in {pattern!r}")
         *segments, last = pattern.split("/")[1:]
         if any("*" in segment for segment in segments) or ("*" in last and last != "*"):
             raise ValueError(

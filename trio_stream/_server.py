@@ -177,8 +177,11 @@ class Server:
             client = None
             try:
                 client = await receive_client(stream, peer, self._config, self._handshake_limit)
-            except (ProxyProtocolError, trio.BrokenResourceError) as exc:
-                logger.debug("%s: closed without an answer: %s", peer, exc)
+            except ProxyProtocolError as exc:
+                logger.warning("%s: closed without an answer: %s", peer, exc)
+                return
+            except trio.BrokenResourceError as exc:
+                logger.debug("%s: gone before its PROXY header: %s", peer, exc)
                 return
             finally:
                 if client is None:

@@ -18,7 +18,7 @@ from ._listing import listing_page
 from ._media import content_disposition
 from ._progress import Transfers
 from ._routing import answer_status
-from ._static import StaticFiles, redirect_to_directory
+from ._static import StaticFiles, redirect_to_directory, trouble_in_one_line
 from ._tree import Entry, Tree
 from ._zip import HAVE_ZIP, zip_directory
 
@@ -100,7 +100,8 @@ class Share(App):
         self.transfers.add(f"{'/'.join([*directory[:-1], name])}.zip", res, req)
         res.write_header("Content-Type", "application/zip")
         res.write_header("Content-Disposition", content_disposition(f"{name}.zip", download=True))
-        await res.send_from(zip_directory(tree, directory, name))
+        with trouble_in_one_line(res, req):
+            await res.send_from(zip_directory(tree, directory, name))
 
     async def _send_file_page(self, res: Response, req: Request, names: Sequence[str]) -> None:
         try:

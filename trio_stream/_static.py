@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 import trio
 
+from ._file import FileTooShortError
 from ._file_answer import FileOptions
 from ._file_response import send_file
 from ._routing import answer_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ._file import OpenFile
     from ._request import Request
     from ._response import Response
     from ._tree import Entry, Tree
+
+logger = logging.getLogger("trio_stream")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +60,18 @@ class StaticFiles:
     async def serve(self, res: Response, req: Request) -> None:
         """Answer with a file, an index, a page of a directory, a redirect to it, or 404."""
         names = self.names(req)
-        try:
-            if names and not names[-1]:
-                await self._send_directory(res, req, names[:-1])
-            elif names:
-                await self._send_file(res, names, self.options)
-            else:
+        with trouble_in_one_line(res, req):
+            try:
+                if names and not names[-1]:
+                    await self._send_directory(res, req, names[:-1])
+                elif names:
+                    await self._send_file(res, names, self.options)
+                else:
+                    redirect_to_directory(res, req)
+            except IsADirectoryError:
                 redirect_to_directory(res, req)
-        except IsADirectoryError:
-            redirect_to_directory(res, req)
-        except FileNotFoundError:
-            await self._send_not_found(res)
+            except FileNotFoundError:
+                await self._send_not_found(res)
 
     async def _send_directory(self, res: Response, req: Request, names: Sequence[str]) -> None:
         if self.index is not None:
@@ -104,6 +110,19 @@ class StaticFiles:
             else:
                 return
         answer_status(res, 404)
+
+
+@contextmanager
+def trouble_in_one_line(res: Response, req: Request) -> Iterator[None]:
+    """Log trouble of the file system in a line, and end the answer as after any exception.
+
+    It is no fault of the code, so a traceback would be of no help.
+    """
+    try:
+        yield
+    except (OSError, FileTooShortError) as exc:
+        logger.error("%s %s: %s (request %s)", req.method, req.target, exc, req.id)
+        res._handler_failed(500)
 
 
 def redirect_to_directory(res: Response, req: Request) -> None:
