@@ -34,12 +34,17 @@ class Wire:
     Attributes:
       data: What it has taken.
       calls: How often it was asked.
+      notified: How often it was to tell that there is room.
     """
 
     def __init__(self, room: int) -> None:
         self.room = room
         self.data = b""
         self.calls = 0
+        self.notified = 0
+
+    def notify_soon(self) -> None:
+        self.notified += 1
 
     def send_some(self, *pieces: Bytes) -> int:
         assert 0 < len(pieces) <= 1024
@@ -180,6 +185,20 @@ def test_large_data_goes_in_frames() -> None:
         ]
     )
     assert wire.calls == 3
+
+
+def test_frames_leave_turns_to_others() -> None:
+    wire, out = chunked_body(1 << 40)
+    data = bytes(5 << 20)
+    offset = 0
+    for accepted in (2 << 20, 2 << 20, 1 << 20):
+        assert out.send(data[offset:], is_lent=True) == accepted
+        offset += accepted
+        assert out.offset == offset
+        assert out.blocked is (offset < len(data))
+        assert wire.notified == min(offset >> 21, 2)
+        out.blocked = False
+        assert out.is_flushed
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2])

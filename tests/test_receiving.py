@@ -448,6 +448,64 @@ async def test_urlencoded_form(body: bytes, expected: list[tuple[str, str]] | in
             assert text == repr(expected)
 
 
+async def test_a_cut_upload_does_not_look_whole_to_a_task_of_its_own() -> None:
+    stored: list[object] = []
+
+    async def store(body: trio.abc.ReceiveStream) -> None:
+        try:
+            while await body.receive_some(10):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            stored.append("cut")
+        else:
+            stored.append("whole")
+
+    async with trio.open_nursery() as background:
+
+        async def upload(_: Response, req: Request) -> None:
+            background.start_soon(store, req.body)
+            await trio.sleep_forever()
+
+        async with open_client(app_with(upload)) as client:
+            await client.send_all(get("/", "Content-Length: 100000", method="POST") + bytes(5000))
+            for _ in range(20):
+                await trio.sleep(0)
+            client.vanish()
+            await wait_all_tasks_blocked()
+    assert stored == ["cut"]
+
+
+@pytest.mark.parametrize("other", ["read", "close"])
+async def test_what_another_task_does_does_not_look_like_the_end(other: str) -> None:
+    seen: list[object] = []
+
+    async def handler(res: Response, req: Request) -> None:
+        async def read() -> None:
+            try:
+                seen.append(await req.body.receive_some())
+            except (trio.BusyResourceError, trio.ClosedResourceError) as exc:
+                seen.append(type(exc))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            if other == "read":
+                nursery.start_soon(read)
+            else:
+                await trio.sleep(0)
+                nursery.start_soon(req.body.aclose)
+        res.end(b"ok")
+
+    for _ in range(20):  # as tasks run in any order
+        seen.clear()
+        async with open_client(app_with(handler)) as client:
+            await client.send_all(get("/", "Content-Length: 10", method="POST") + b"hello")
+            await wait_all_tasks_blocked()
+        if other == "read":
+            assert sorted(map(str, seen)) == [str(trio.BusyResourceError), "b'hello'"]
+        else:
+            assert seen in ([b"hello"], [trio.ClosedResourceError])
+
+
 @pytest.mark.parametrize(
     ("size", "in_a_thread"), [(1000, False), (65_535, False), (65_536, True), (1024 * 1024, True)]
 )

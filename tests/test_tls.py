@@ -582,6 +582,63 @@ async def test_a_client_that_keeps_up_gets_more_at_once_than_one_that_does_not(
         assert take_all() == [4 * RECORD]
 
 
+async def test_a_large_piece_leaves_turns_to_others(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_transports(Config()) as (tls, _):
+        user = User()
+        tls.user = user
+        monkeypatch.setattr(tls._below, "send_some", lambda *pieces: sum(map(len, pieces)))
+        data = bytes(3 << 20)
+        accepted = tls.send_some(data)
+        assert accepted == 1 << 20
+        assert user.take_all() == []
+        await wait_all_tasks_blocked()
+        assert user.take_all() == [WRITABLE]
+        assert tls.send_some(data[: 1 << 20]) == 1 << 20
+        await wait_all_tasks_blocked()
+        assert user.take_all() == []
+
+
+@needs_epoll
+async def test_half_a_record_is_a_request_that_has_begun() -> None:
+    app = App()
+
+    @app.get("/")
+    def hello(res: Response, _: Request) -> None:
+        res.end(b"hello")
+
+    async with trio.open_nursery() as nursery:
+        server = await start_server(nursery, app, ssl_context=server_context())
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        arrived, encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client_context().wrap_bio(arrived, encrypted, server_hostname="localhost")
+
+        async def take(call: Callable[[], Any]) -> Any:  # noqa: ANN401
+            while True:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    if encrypted.pending:
+                        await stream.send_all(encrypted.read())
+                    arrived.write(await stream.receive_some())
+
+        async with stream:
+            await take(tls.do_handshake)
+            await stream.send_all(encrypted.read())
+            for begun in (0, 1, 5, 30):
+                tls.write(get("/"))
+                data = encrypted.read()
+                await stream.send_all(data[:begun])
+                await until(lambda: bool(server._connections))
+                (connection,) = server._connections
+                await until(lambda: connection._is_idle is not bool(begun))  # noqa: B023
+                await stream.send_all(data[begun:])
+                assert without_date(await take(tls.read)) == HELLO
+                await until(lambda: connection._is_idle)  # noqa: B023
+        nursery.cancel_scope.cancel()
+
+
 async def test_small_pieces_share_records(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

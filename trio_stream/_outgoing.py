@@ -28,6 +28,10 @@ _CORKED_CHUNKS = 512  # a system call takes 1024 pieces
 # would be no cheaper.
 _LENT_FRAME_SIZE = 256 * 1024
 
+# A client may take frames as fast as they come. Of more than so much, the rest goes after others
+# have had a turn.
+_MOST_AT_ONCE = 2 * 1024 * 1024
+
 
 class WriteResult(NamedTuple):
     """What became of a `try_write`.
@@ -260,6 +264,9 @@ class Outgoing:
         accepted = 0
         view = memoryview(data)
         while accepted < size:
+            if accepted >= _MOST_AT_ONCE:
+                self._transport.notify_soon()
+                break
             frame = view[accepted : accepted + frame_size]
             if not self._send_frame(frame, is_lent=is_lent):
                 break

@@ -27,7 +27,8 @@ class BufferedBody(trio.abc.ReceiveStream):
         self._received = b""
         self._at_end = False
         self._closed = False
-        self._call: trio.CancelScope | None = None
+        self._is_receiving = False
+        self._call: trio.CancelScope | None = None  # while that waits
 
     @abstractmethod
     def _take_received(self) -> None:
@@ -62,23 +63,24 @@ class BufferedBody(trio.abc.ReceiveStream):
                 raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
         if self._closed:
             raise trio.ClosedResourceError("the body was closed")
-        if self._call is not None:
+        if self._is_receiving:
             raise trio.BusyResourceError("another task is receiving this body")
         self._check_client()
         if not (self._received or self._at_end):
             self._take_received()
-        if self._received or self._at_end:
-            await trio.lowlevel.checkpoint()
-        else:
-            self._call = scope = trio.CancelScope()
-            try:
-                with scope:
+        self._is_receiving = True
+        try:
+            if self._received or self._at_end:
+                await trio.lowlevel.checkpoint()
+            else:
+                with trio.CancelScope() as self._call:
                     await self._wait_received()
-            finally:
-                self._call = None
-            if scope.cancelled_caught:
-                self._check_client()
-                raise trio.ClosedResourceError("another task has closed the body")
+        finally:
+            self._is_receiving = False
+            self._call = None
+        self._check_client()
+        if self._closed:  # and what was received is gone: that must not look like the end
+            raise trio.ClosedResourceError("another task has closed the body")
         data = self._received[:max_bytes]
         self._received = self._received[len(data) :]
         return data
@@ -161,7 +163,8 @@ class RequestBody(BufferedBody):
                 raise ClientGoneError("receiving failed: the client has gone")
         self._size += len(data)
         self._protocol.receive_data(data)
-        self._take_received()
+        if not self._closed:  # else it is of the next request
+            self._take_received()
 
     def _on_too_slow(self) -> None:
         self._is_too_slow = True

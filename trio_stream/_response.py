@@ -61,7 +61,8 @@ class Response(WritingResponse):
           total_size: The length of the whole body in bytes; `None` if it is not known.
 
         Returns:
-          `(True, done)` when all was accepted, `(False, True)` when the client has gone.
+          `(True, done)` when all was accepted; with `cancel_on_abort=False`, `(False, True)` when
+          the client has gone. Else that raises `Cancelled`, as in whatever waits for `source`.
 
         Raises:
           ValueError, RuntimeError, TypeError, trio.BusyResourceError: As `send_chunk`.

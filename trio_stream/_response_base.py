@@ -158,7 +158,8 @@ class ResponseBase:
     async def wait_shutdown(self) -> None:
         """Park until the server begins to shut down: the response has its grace to end.
 
-        For one that would not, such as an endless stream of events::
+        If the response is over before that, it never returns. For one that would not end, such as
+        an endless stream of events::
 
             async with res.events() as events, trio_util.move_on_when(res.wait_shutdown):
                 while True: ...

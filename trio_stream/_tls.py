@@ -37,6 +37,10 @@ _STEP = 2 * 16 * 1024
 # comes from the last doubling. Twice as much again would save nothing.
 _BATCH = 8 * _STEP
 
+# To encrypt so much takes half a millisecond. Of more, the rest goes after others have had a turn,
+# even if the client takes it as fast as it comes.
+_MOST_AT_ONCE = 1024 * 1024
+
 _NOT_TLS = b"This port speaks HTTPS: use https:// in the address.\n"
 
 
@@ -110,6 +114,7 @@ class TLSTransport(Transport):
         self._leaving: tuple[Bytes, ...] = ()  # what was taken from `_encrypted`
         self._batch = _STEP
         self._received = bytearray()
+        self._has_begun_record = False  # the client, and we wait for the rest of it
         self._blocked = False
         self._ended = False  # by us
         self._broken = False
@@ -182,6 +187,9 @@ class TLSTransport(Transport):
                         gathered = 0
                         if not self._flush():
                             self._batch = _STEP
+                            return accepted
+                        if accepted >= _MOST_AT_ONCE:
+                            self.notify_soon()
                             return accepted
                     written = self._ssl.write(rest[:_STEP])
                     self._leaving += (self._encrypted.read(),)
@@ -269,7 +277,7 @@ class TLSTransport(Transport):
         return data
 
     def has_unread(self) -> bool:
-        return bool(self._received) or self._below.has_unread()
+        return bool(self._received) or self._has_begun_record or self._below.has_unread()
 
     async def _read_ahead(self) -> None:
         while not self._at_eof:
@@ -294,10 +302,12 @@ class TLSTransport(Transport):
 
     def _decrypt(self, data: bytes) -> None:
         self._arrived.write(data)
+        before = len(self._received)
         try:
             while decrypted := self._ssl.read(READ_SIZE):
                 self._received += decrypted
         except ssl.SSLWantReadError:
+            self._has_begun_record = bool(data) and len(self._received) == before
             return
         except ssl.SSLError as exc:
             self._flush()  # it says what was wrong
