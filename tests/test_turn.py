@@ -110,6 +110,41 @@ async def test_chunks_of_one_that_is_alone(
     assert offsets == (list(range(1200, 18_300, 1200)) if has_arrivals else [1200, 9600, 18_000])
 
 
+class Meanwhile(trio.abc.Instrument):
+    """Has something happen before a task goes on, in the turn of others."""
+
+    def __init__(self, task: trio.lowlevel.Task, happen: Callable[[], object]) -> None:
+        self._task = task
+        self._happen = happen
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._happen()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("size", [300, 5000])  # below and above the budget
+async def test_client_that_goes_in_the_turn_of_others_is_told(is_known: bool, size: int) -> None:
+    results: list[object] = []
+    app = App(config=Config(send_budget=1000))
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        total = 1_000_000 if is_known else None
+        trio.lowlevel.add_instrument(Meanwhile(trio.lowlevel.current_task(), client.vanish))
+        while not res.aborted:
+            results.append(await res.send_chunk(bytes(size), total))
+        assert res.get_write_offset() == (len(results) - 1) * size
+        await res.send_chunk(b"x", total)
+        results.append("not cancelled")
+
+    async with open_client(app, window=1_000_000) as client:
+        await client.send_all(get("/"))
+        await wait_all_tasks_blocked()
+    assert len(results) > 1
+    assert results == [*[(True, False)] * (len(results) - 1), (False, True)]
+
+
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class SendingResponse(ResponseBase):
         total_size: int | None,
         start: int,
         *,
-        turn_is_over: bool | None = None,
+        is_plain: bool = False,
     ) -> SendResult:
         """As `send_chunk`, with all that can come in between; also for a part of a file.
 
@@ -43,8 +43,8 @@ class SendingResponse(ResponseBase):
           view: What is to be sent.
           total_size: As in `send_chunk`.
           start: The offset of its first byte.
-          turn_is_over: Of a chunk that is like those before it, and not the last one: whether
-            others are to run first. If not, its beginning may have been sent already.
+          is_plain: It is a chunk like those before it, and not the last one. Others have had their
+            turn if they were to, and its beginning may have been sent already.
 
         Raises:
           FileTooShortError, io.UnsupportedOperation: As `Transport.send_file`.
@@ -55,18 +55,12 @@ class SendingResponse(ResponseBase):
         if not self._head_started:
             self._turn.begin(self._outgoing.offset)
         try:
-            is_plain = turn_is_over is not None
-            if turn_is_over is None:
-                size = len(view)
-                looks = start >= self._turn.look_at or size < self._turn.look_below
-                turn_is_over = looks and not self._turn.goes_on(start, size)
-            if turn_is_over or not view or self._abort_was_told or not self._has_body:
-                if self._outgoing.corked_size and not self._outgoing.blocked:
-                    self._flush()
-                await cancel_shielded_checkpoint()
-                self._turn.begin(self._outgoing.offset)
-                # Nothing of `view` was sent, and what was queued may have gone in the meantime.
-                start = self._outgoing.offset
+            if not is_plain and (
+                not (view and self._has_body)
+                or self._abort_was_told
+                or self._turn_is_over(start, len(view))
+            ):
+                start = await self._pass_turn()
             if self._abort_reason is None or self._abort_was_told:
                 await checkpoint_if_cancelled()
             while self._outgoing.queued and not (self._ended or self._is_over):
@@ -85,6 +79,18 @@ class SendingResponse(ResponseBase):
         elif result is SENT and self._head_started and self._has_body:
             self._plain_until = inf if total_size is None else total_size
         return result
+
+    def _turn_is_over(self, start: int, size: int) -> bool:
+        turn = self._turn
+        return (start >= turn.look_at or size < turn.look_below) and not turn.goes_on(start, size)
+
+    async def _pass_turn(self) -> int:
+        """Let others run, and return the offset then: what was queued may have gone."""
+        if self._outgoing.corked_size and not self._outgoing.blocked:
+            self._flush()
+        await cancel_shielded_checkpoint()
+        self._turn.begin(self._outgoing.offset)
+        return self._outgoing.offset
 
     async def _send_rest(
         self, view: bytes | memoryview | PacedPart, total_size: int | None, start: int

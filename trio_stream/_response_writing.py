@@ -283,19 +283,23 @@ class WritingResponse(SendingResponse):
             or self._sending
         ):
             return await self._send_all(view, total_size, start)
-        if (start >= turn.look_at or size < turn.look_below) and not turn.goes_on(start, size):
-            return await self._send_all(view, total_size, start, turn_is_over=True)
-        self._sending = True  # others run before a cancelled one ends
+        self._sending = True  # others run in their turn, and before a cancelled one ends
         try:
-            await checkpoint_if_cancelled()
+            if (start >= turn.look_at or size < turn.look_below) and not turn.goes_on(start, size):
+                start = await self._pass_turn()
+            is_unchanged = start + size < self._plain_until
+            if is_unchanged:
+                await checkpoint_if_cancelled()
         finally:
             self._sending = False
+        if not is_unchanged:
+            return await self._send_all(view, total_size, start, is_plain=True)
         if self._corks(view):
             if self._cork(view):
                 return SENT
         elif self._send(view, is_lent=True) == size and not self._outgoing.blocked:
             return SENT
-        return await self._send_all(view, total_size, start, turn_is_over=False)
+        return await self._send_all(view, total_size, start, is_plain=True)
 
     async def drain(self) -> None:
         """Park until what `write` or `end` queued has gone, or the response is aborted."""

@@ -110,15 +110,15 @@ class SendTurn(Turn):
             # The handler has waited for something else, or sent something else.
             self.begin(offset)
         self.look_below = size
-        if trio.current_time() > self._deadline:
-            # The handler takes its time for each chunk, and next time this is noticed earlier.
-            self._look_after = 1
-            return False
         if offset >= self._end:
             longest = QUIET_BUDGETS * self._send_budget // self._sharing()
             if longest <= self._size or self.is_over(offset, longest):
                 return False
             self._end = offset + self._size
+        if trio.current_time() > self._deadline:
+            # The handler takes its time for each chunk, and next time this is noticed earlier.
+            self._look_after = 1
+            return False
         self._look_after = max(min(max(2 * self._look_after, size), _CHUNKS_UNLOOKED * size), 1)
         self.look_at = min(offset + self._look_after, self._end)
         return True
