@@ -70,5 +70,6 @@ def no_unexpected_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     A test that wants the error looks at `caplog.records`, and then calls `caplog.clear()`.
     """
     yield
-    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    records = caplog.get_records("call")  # by now, `caplog.records` are those of the teardown
+    errors = [record for record in records if record.levelno >= logging.ERROR]
     assert [record.getMessage() for record in errors if record.name == "trio_stream"] == []

@@ -856,7 +856,10 @@ async def test_on_aborted_counts_once_whenever_it_is_registered_again() -> None:
 @pytest.mark.parametrize("size", [100, 1000, 100_000, 400_000])
 @pytest.mark.parametrize("total_size", [None, 1_000_000], ids=["chunked", "known length"])
 async def test_offset_of_an_aborted_response_is_what_left(
-    size: int, total_size: int | None, autojump_clock: MockClock
+    size: int,
+    total_size: int | None,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     offsets: list[int] = []
     app = App()
@@ -877,6 +880,10 @@ async def test_offset_of_an_aborted_response_is_what_left(
             received += data
         decoded, _ = decode(received)
         assert offsets == [len(decoded.body)]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], LookupError)
+    caplog.clear()
 
 
 async def test_error_in_on_aborted_is_logged_and_the_others_are_called(

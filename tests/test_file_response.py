@@ -851,7 +851,7 @@ def open_gate() -> Iterator[Gate]:
 @pytest.mark.parametrize("cancel_on_abort", [True, False])
 @pytest.mark.parametrize("way", ["reset", "cancel"])
 async def test_gone_while_the_file_is_opened(
-    kind: Kind, way: str, cancel_on_abort: bool, large: Path
+    kind: Kind, way: str, cancel_on_abort: bool, large: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(cancel_on_abort=cancel_on_abort)
     before = open_descriptors()
@@ -892,6 +892,8 @@ async def test_gone_while_the_file_is_opened(
                     assert received.startswith(b"HTTP/1.1 500 ")
     assert results == ([(False, True)] if way == "reset" else [])
     assert open_descriptors() == before
+    assert len(caplog.records) == (way == "cancel")  # it returned without an answer
+    caplog.clear()
 
 
 # Disks...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -235,6 +236,9 @@ async def test_what_is_corked_is_sent_whatever_comes_next(
     is_complete = how in ("try_end", "end")
     assert body == pattern(size if is_complete else offsets[0])
     assert offsets == ([] if is_complete else [size - 10])
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == (how == "raise")
+    caplog.clear()
 
 
 @pytest.mark.parametrize("chunks", [1, 4])

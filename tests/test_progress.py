@@ -196,7 +196,11 @@ async def test_what_is_over_soon_is_told_at_once(
 
 @pytest.mark.parametrize("target", ["/unknown", "/known", "/fails", "HEAD /film", "HEAD /archive"])
 async def test_what_sends_nothing_of_it_is_not_shown(
-    autojump_clock: MockClock, app: App, display: Recorder, target: str
+    autojump_clock: MockClock,
+    app: App,
+    display: Recorder,
+    target: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_client(app) as client:
         response = await client.request("GET" if target[0] == "/" else "HEAD", target.split()[-1])
@@ -205,6 +209,8 @@ async def test_what_sends_nothing_of_it_is_not_shown(
     assert len(display.looks) >= 40
     assert not any(display.looks)
     assert display.over == []
+    assert len(caplog.records) == (target == "/fails")
+    caplog.clear()
 
 
 # How it ends...
@@ -219,12 +225,20 @@ async def test_what_sends_nothing_of_it_is_not_shown(
     ],
 )
 async def test_it_tells_how_the_server_ends_it(
-    autojump_clock: MockClock, app: App, display: Recorder, target: str, summary: str
+    autojump_clock: MockClock,
+    app: App,
+    display: Recorder,
+    target: str,
+    summary: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_client(app) as client:
         await client.get(target)
         await trio.sleep(LOOK)
     assert display.over == [summary]
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == (target == "/raises")
+    caplog.clear()
 
 
 async def test_it_tells_that_the_client_goes(

@@ -158,6 +158,7 @@ async def test_body_is_dropped_where_there_is_none(
     async with open_client(app, window=window) as client:
         target = "x:1" if method == "CONNECT" else "/"
         await client.send_all(get(target, "Connection: close", "TE: trailers", method=method))
+        await wait_all_tasks_blocked()
         received = b""
         while data := await client.receive_some():
             received += data

@@ -343,7 +343,7 @@ async def test_hang_up_replaces_them_one_by_one(
 
 
 async def test_a_successor_that_dies_is_replaced_while_the_one_before_ends(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fakes = Fakes(Fate(stops_in=20), Fate(dies_at=3, status=7))
     statuses: list[int] = []
@@ -353,6 +353,10 @@ async def test_a_successor_that_dies_is_replaced_while_the_one_before_ends(
         assert fakes.started_at == [0, 0, 3.5]
         signal.raise_signal(signal.SIGTERM)
     assert statuses == [0]
+    assert caplog.messages == [
+        "worker 2 has ended with status 7: the next one starts in 0.5 seconds"
+    ]
+    caplog.clear()
 
 
 async def test_many_hang_ups_at_once_are_one(
