@@ -411,10 +411,14 @@ def test_what_systemd_passes(
     assert take_systemd_fds() == []
 
 
-async def test_closed_listeners_are_closed_once() -> None:
-    async with open_listeners(ListenOptions(port=0)) as listeners:
-        for listener in listeners:
+async def test_closed_listeners_are_closed_once(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        async with open_listeners(ListenOptions(port=0)) as (listener,):
+            fd = listener.socket.fileno()
             await listener.aclose()
+            os.dup2(file.fileno(), fd)  # the number is that of another file now
+        assert os.path.sameopenfile(fd, file.fileno())
+        os.close(fd)
 
 
 # For people...

@@ -156,7 +156,8 @@ async def test_reset_content_has_none_itself(length_is_known: bool) -> None:
     @app.get("/")
     async def reset(res: Response, _: Request) -> None:
         res.write_status(205)
-        assert await res.send_chunk(b"hello", 5 if length_is_known else None)
+        result = await res.send_chunk(b"hello", 5 if length_is_known else None)
+        assert result == (True, True)
 
     async with open_peer(app, "memory") as peer:
         await peer.send_all(get("/"))
