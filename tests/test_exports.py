@@ -47,7 +47,7 @@ SOURCES = {
 }
 
 # What the drawing in `__init__.py` leaves out, and what is the next above it.
-NOT_DRAWN = {"_demo": "__main__", "_version": "_config"}
+NOT_DRAWN = {"_version": "_config"}
 
 
 # Names...
@@ -171,19 +171,23 @@ def test_package_is_typed() -> None:
 # Layers...
 
 
-def drawn_layers() -> list[list[str]]:
-    """The modules in the comment of `__init__.py`, from the top to the bottom."""
-    drawing = re.findall(r"^#     (.*)$", SOURCES["__init__"], re.MULTILINE)
-    layers = [re.findall(r"\b_\w+|\btesting\b", line) for line in drawing]
-    assert all(layers)
-    return layers
+def drawn_groups() -> dict[str, list[list[str]]]:
+    """The layers in the comment of `__init__.py`, from the top to the bottom, by their group."""
+    drawing = re.compile(r"^#   (\S.*)\n((?:#     .*\n)+)", re.MULTILINE)
+    groups = {
+        title: [re.findall(r"\b_\w+|\btesting\b", line) for line in lines.splitlines()]
+        for title, lines in drawing.findall(SOURCES["__init__"])
+    }
+    assert all(layer for layers in groups.values() for layer in layers)
+    return groups
 
 
 def heights() -> dict[str, float]:
-    layers = drawn_layers()
+    layers = [layer for layers in drawn_groups().values() for layer in layers]
     drawn = {name: -float(row) for row, layer in enumerate(layers) for name in layer}
     assert len(drawn) == sum(map(len, layers))
-    return {name: drawn[above] - 0.5 for name, above in NOT_DRAWN.items()} | drawn
+    assert drawn.keys().isdisjoint(NOT_DRAWN)
+    return drawn | {name: drawn[above] - 0.5 for name, above in NOT_DRAWN.items()}
 
 
 def imports(source: str) -> Iterator[str]:
@@ -228,17 +232,8 @@ def test_imports_are_found() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("_addresses", "_bad_request", "_conditions", "_config", "_forwarded", "_framing"),
-        *(
-            "_guard",
-            "_response_head",
-            "_media",
-            "_protocol",
-            "_proxy_protocol",
-            "_ranges",
-            "_request",
-        ),
-        *("_request_head", "_request_rules", "_routing", "_stats", "_request_target", "_wording"),
+        *(name for layer in drawn_groups()["HTTP without I/O"] for name in layer),
+        *("_config", "_request", "_routing", "_stats", "_wording"),  # of other groups
     ],
 )
 def test_part_without_io_knows_no_trio(name: str) -> None:
@@ -246,16 +241,30 @@ def test_part_without_io_knows_no_trio(name: str) -> None:
     assert roots.isdisjoint({"trio", "trio_util", "socket", "select", "os", "asyncio"})
 
 
+def caught(source: str) -> Iterator[str]:
+    """The exceptions of every `except` and every `suppress`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ExceptHandler) and node.type is not None:
+            yield ast.unparse(node.type)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+            yield from map(ast.unparse, node.args)
+
+
 def test_errors_of_the_system_are_translated_where_they_come_from() -> None:
-    handlers = [
+    modules = {
         name
         for name, source in SOURCES.items()
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.ExceptHandler) and node.type is not None
-        if re.search(r"\b(OSError|BlockingIOError|ConnectionError)\b", ast.unparse(node.type))
-    ]
+        for error in caught(source)
+        if re.search(r"\b(OSError|BlockingIOError|ConnectionError)\b", error)
+    }
+    command_line = {"__main__", "_announce", "_command_line", "_line_writer", "_log_writer"}
+    command_line |= {"_progress", "_reload", "_targets", "_worker", "_workers"}
+    server = {"_accept", "_listeners", "_signals", "_worker_stats"}
     files = {"_file", "_file_answer", "_file_response", "_static", "_tree"}
-    command_line = {"__main__", "_command_line", "_targets", "_log_writer"}
-    others = {"_accept", "_certificates", "_listeners", "_signals", "_socket_transport", "_console"}
-    others |= {"_line_writer", "_reload", "_worker_stats", "_workers"}
-    assert set(handlers) <= command_line | others | files
+    others = {"_certificates", "_readiness", "_socket_transport", "_console"}
+    assert modules == command_line | server | files | others
+
+
+def test_what_is_caught_is_found() -> None:
+    source = "try:\n    pass\nexcept (a, b.c) as exc:\n    with suppress(d, e), x.suppress(f): g(h)"
+    assert list(caught(source)) == ["(a, b.c)", "d", "e", "f"]
