@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.harness import pattern
-from trio_stream import App, Config, Request, Response, Server
+from trio_stream import AbortReason, App, Config, Request, Response, Server
 from trio_stream._command_line import make_parser
 from trio_stream._listeners import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_UNIX_MODE
 from trio_stream.testing import open_client
@@ -178,6 +178,20 @@ def test_table_of_limits_is_that_of_config() -> None:
         name: f"{value:.10g}" if type(value) in (int, float) else str(value)
         for name, value in defaults.items()
     }
+
+
+def test_table_of_calls_is_that_of_the_response() -> None:
+    section = README.partition("\n## Sending\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    calls = [call for cell in cells for call in re.findall(r"(\w+)\(", cell)]
+    attributes = ["abort_reason", "aborted", "cancel_scope"]
+    assert sorted(calls + attributes) == [name for name in dir(Response) if name[0] != "_"]
+    assert all(f" res.{name} " in README for name in attributes)  # "When the client goes"
+
+
+def test_table_of_abort_reasons_is_complete() -> None:
+    reasons = re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)
+    assert reasons == [reason.name for reason in AbortReason]
 
 
 def test_table_of_options_is_that_of_the_command_line() -> None:
