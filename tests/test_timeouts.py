@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,11 @@ import trio
 import trio.testing
 
 from trio_stream import AbortReason, App, Config, Request, Response
-from trio_stream._timeouts import TimeoutWatch
+from trio_stream._timeouts import MinimumRate, TimeoutWatch
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from trio.testing import MockClock
 
@@ -259,6 +260,121 @@ async def test_without_a_timeout_nobody_stalls(autojump_clock: MockClock) -> Non
         await trio.sleep(1e9)
         nursery.cancel_scope.cancel()
     assert log == []
+
+
+# A minimum rate: 100 bytes a second, with a grace of 5 seconds...
+
+
+class Client:
+    """One that has sent `count` bytes; notes when it is found to be too slow."""
+
+    def __init__(self, watch: TimeoutWatch, rate: float) -> None:
+        self.count = 12_345  # from anywhere
+        self.too_slow_at: list[float] = []
+        self.pace = MinimumRate(watch, rate, lambda: self.count, self._on_slow)
+
+    def _on_slow(self) -> None:
+        self.too_slow_at.append(trio.current_time())
+
+
+@asynccontextmanager
+async def watched_client(rate: float = 100) -> AsyncIterator[Client]:
+    watch = TimeoutWatch(5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run)
+        yield Client(watch, rate)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("each_second", "found_at"),
+    [
+        (0, [5]),  # when the allowance is spent
+        (1, [10]),  # at the next look, though it was spent soon after the first
+        (49, [10]),
+        (51, [15]),
+        (80, [25]),
+        (99, [500]),
+        (100, []),
+        (5000, []),
+    ],
+)
+async def test_client_is_too_slow_when_its_allowance_is_found_spent(
+    each_second: int, found_at: list[float], autojump_clock: MockClock
+) -> None:
+    async with watched_client() as client:
+        client.pace.wait()
+        await trio.sleep(0.5)  # so that nothing comes at the time of a look
+        for _ in range(1000):
+            client.count += each_second
+            await trio.sleep(1)
+        assert client.too_slow_at == found_at
+
+
+async def test_client_is_found_too_slow_once(autojump_clock: MockClock) -> None:
+    async with watched_client() as client:
+        await trio.sleep(2)
+        client.pace.wait()
+        await trio.sleep(10)
+        client.pace.stop_waiting()
+        client.pace.wait()
+        await trio.sleep(10)
+        assert client.too_slow_at == [7]
+
+
+async def test_burst_earns_no_more_than_the_grace(autojump_clock: MockClock) -> None:
+    async with watched_client() as client:
+        client.pace.wait()
+        client.count += 1_000_000
+        await trio.sleep(100)
+        assert client.too_slow_at == [10]
+
+
+async def test_time_in_which_nobody_waits_neither_costs_nor_earns(
+    autojump_clock: MockClock,
+) -> None:
+    async with watched_client() as client:
+        client.pace.wait()
+        await trio.sleep(4)
+        client.pace.stop_waiting()
+        client.pace.stop_waiting()  # there is nothing to stop
+        client.count += 1_000_000
+        await trio.sleep(100)
+        client.pace.wait()
+        await trio.sleep(100)
+        assert client.too_slow_at == [105]
+
+
+async def test_slowness_is_found_while_nobody_waits(autojump_clock: MockClock) -> None:
+    async with watched_client() as client:
+        client.pace.wait()
+        await trio.sleep(4)
+        client.pace.stop_waiting()
+        await trio.sleep(2)
+        client.pace.wait()
+        await trio.sleep(1)
+        client.pace.stop_waiting()
+        await trio.sleep(100)
+        assert client.too_slow_at == [10]
+
+
+async def test_rate_of_0_is_none(autojump_clock: MockClock) -> None:
+    async with watched_client(rate=0) as client:
+        client.pace.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert next_deadline() == inf
+        await trio.sleep(1000)
+        client.pace.stop_waiting()
+        assert client.too_slow_at == []
+
+
+async def test_closed_rate_is_not_looked_at(autojump_clock: MockClock) -> None:
+    async with watched_client() as client:
+        client.pace.wait()
+        await trio.sleep(4)
+        client.pace.close()
+        await trio.sleep(1000)
+        assert client.too_slow_at == []
 
 
 # As a response sees it: no byte taken is a stall, one is progress.
