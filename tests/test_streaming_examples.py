@@ -326,10 +326,7 @@ async def test_relay_holds_back_and_cancels_the_other_server() -> None:
         async with await connect(server.port, receive_buffer=4096) as client:
             await client.send_all(get("/endless"))
             await until(lambda: upstream.stats.parks > 0 and server.stats.parks > 0)
-            before = -1
-            while before != sent[0]:  # buffers fill, and then nothing moves
-                before = sent[0]
-                await trio.sleep(0.2)
+            await wait_all_tasks_blocked(0.1)  # both servers are tasks of this test
             assert sent[0] < 30 * MIB
             assert ended == []
         await until(lambda: bool(ended))
