@@ -9,7 +9,6 @@ import itertools
 import logging
 import os
 import random
-import sys
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -129,9 +128,9 @@ async def exchange(app: App, kind: Kind, *requests: bytes) -> bytes:
         (
             ("Range: bytes=5-",),
             (
-                "416 Requested Range Not Satisfiable\r\nContent-Range: bytes */5\r\n"
+                "416 Range Not Satisfiable\r\nContent-Range: bytes */5\r\n"
                 "Content-Type: text/plain; charset=utf-8\r\n"
-                "Content-Length: 32\r\n\r\nRequested Range Not Satisfiable\n"
+                "Content-Length: 22\r\n\r\nRange Not Satisfiable\n"
             ),
         ),
     ],
@@ -140,9 +139,6 @@ async def test_exact_bytes(
     kind: Kind, small: Path, request_lines: tuple[str, ...], answer: str
 ) -> None:
     asked = get("/file", *request_lines)
-    phrase = "Requested Range Not Satisfiable"  # as Python calls it before 3.13
-    if sys.version_info >= (3, 13):
-        answer = answer.replace(phrase, "Range Not Satisfiable").replace(": 32", ": 22")
     assert await exchange(make_app(small), kind, asked, asked) == 2 * f"HTTP/1.1 {answer}".encode()
 
 

@@ -356,6 +356,7 @@ async def test_a_cut_archive_is_one_line_in_the_log(
     (error,) = (record for record in caplog.records if record.levelname == "ERROR")
     assert error.getMessage().startswith("GET /?zip: 'zzz' had 30000000 bytes")
     assert error.exc_info is None
+    caplog.clear()
 
 
 async def test_without_its_library_there_are_no_archives(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trio_stream._stdout import complain, say
+from trio_stream._console import complain, say
 
 if TYPE_CHECKING:
     from io import FileIO
