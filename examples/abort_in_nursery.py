@@ -43,13 +43,13 @@ async def read_sensor(name: str, readings: trio.MemorySendChannel[bytes]) -> Non
 async def stream_readings(res: Response, req: Request) -> None:
     res.write_header("Content-Type", "text/plain; charset=utf-8")
     # Without a buffer a sensor waits until its last reading was sent: a slow client slows it down.
-    into, out_of = trio.open_memory_channel[bytes](0)
+    send_channel, receive_channel = trio.open_memory_channel[bytes](0)
     try:
         async with trio.open_nursery() as nursery:
-            async with into:
+            async with send_channel:
                 for name in SENSORS:
-                    nursery.start_soon(read_sensor, name, into.clone())
-            async for line in out_of:
+                    nursery.start_soon(read_sensor, name, send_channel.clone())
+            async for line in receive_channel:
                 _, done = await res.send_chunk(line, TOTAL)
                 if done:
                     nursery.cancel_scope.cancel()

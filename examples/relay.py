@@ -16,8 +16,8 @@ import httpx
 from trio_stream import App, Request, Response
 
 UPSTREAM = os.environ.get("UPSTREAM", "http://127.0.0.1:8001")
-NOBODY_WAITS_LONGER = httpx.Timeout(10, read=60)
-CERTIFICATES = httpx.create_ssl_context(trust_env=False)  # loaded once, as that takes its time
+TIMEOUT = httpx.Timeout(10, read=60)
+SSL_CONTEXT = httpx.create_ssl_context(trust_env=False)  # loaded once, as that takes its time
 
 # They are about one connection, and not for the next (RFC 9110 section 7.6.1).
 HOP_BY_HOP = {
@@ -48,9 +48,7 @@ async def relay(res: Response, req: Request) -> None:
     fields.append(("Via", "1.1 trio_stream"))
     query = "".join(req.target.partition("?")[1:])  # the target itself may name another host
     # Not one client for all, which would keep the cookies of one user and send them for the next.
-    async with httpx.AsyncClient(
-        timeout=NOBODY_WAITS_LONGER, verify=CERTIFICATES, trust_env=False
-    ) as client:
+    async with httpx.AsyncClient(timeout=TIMEOUT, verify=SSL_CONTEXT, trust_env=False) as client:
         request = client.build_request(
             req.method,
             f"{UPSTREAM}{req.raw_path}{query}",

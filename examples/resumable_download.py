@@ -15,6 +15,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -95,7 +96,7 @@ async def main() -> None:
         await download(sys.argv[1], Path(sys.argv[2]))
         return
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(lambda **kw: app.serve(port=0, **kw))
+        server = await nursery.start(partial(app.serve, port=0))
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "file.bin")
             await download(f"http://127.0.0.1:{server.port}/file.bin", path)

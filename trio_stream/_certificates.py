@@ -29,8 +29,8 @@ class Certificates:
     """What a server shows to its clients, and asks of them, from PEM files.
 
     TLS 1.2 and later, HTTP/1.1 by ALPN (RFC 7301), and else the defaults of Python's `ssl`. Of
-    several certificates a client gets the first that is for the name it asks for (SNI, RFC 6066
-    section 3), or else the first of all.
+    several certificates, a client gets the first that matches the name it asks for (SNI, RFC 6066
+    section 3), or else the first.
 
     Args:
       *files: For each certificate its file (with the chain that leads to a root) and that of its

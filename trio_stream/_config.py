@@ -159,8 +159,8 @@ class Config:
     `SHUTDOWN`. Less than the 30 seconds after which Kubernetes and others kill."""
 
     proxy_protocol: bool = False
-    """Whether connections begin with the PROXY protocol, version 1 or 2; one that does not, or is
-    of nobody in `trusted_proxies`, is closed."""
+    """Whether connections begin with the PROXY protocol, version 1 or 2; one that does not, or
+    comes from none of `trusted_proxies`, is closed."""
 
     trusted_proxies: tuple[str, ...] = ()
     """Addresses, networks (`"10.0.0.0/8"`), or `"unix"` for Unix sockets, that are believed about

@@ -184,7 +184,7 @@ class Request(Message):
     def parts(self) -> AsyncIterator[Part]:
         """The parts of a multipart form, as they come: `async for part in req.parts()`.
 
-        What a part's body is not read of when the next part is asked for is dropped.
+        What has not been read of a part when the next one is asked for is dropped.
 
         Raises:
           BadRequestError: 415: it is not `multipart/form-data`. From the iteration, 400: the form

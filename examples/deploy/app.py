@@ -1,6 +1,6 @@
 """An app as it is run in production: behind a proxy, with probes and metrics.
 
-trio-stream --workers 4 --unix /run/trio-stream/http.sock --access-log json app.py
+    trio-stream --workers 4 --unix /run/trio-stream/http.sock --access-log json app.py
 
 See the other files of this directory for what stands around it.
 """
