@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
@@ -67,9 +67,8 @@ class SendingResponse(ResponseBase):
                 await self._park_sending()
                 start = self._outgoing.offset
             is_open = start == self._outgoing.offset and not (self._ended or self.aborted)
-            if is_plain and is_open and self._corks(view):
-                result = SENT if self._cork(view) else GONE
-            else:
+            result = self._try_cork(view) if is_plain and is_open else None
+            if result is None:
                 result = await self._send_rest(view, total_size, start)
         finally:
             self._sending = False
@@ -251,26 +250,29 @@ class SendingResponse(ResponseBase):
 
     # Small chunks, held back...
 
-    def _corks(self, view: object) -> TypeGuard[bytes]:
-        """Whether `view`, which is nothing but the next chunk, is to be corked."""
-        outgoing = self._outgoing
-        return (
-            type(view) is bytes
-            and len(view) < CORKED_CHUNK_SIZE
-            and outgoing.offset >= self._cork_from
-            and not (outgoing.blocked or outgoing.queued)
-        )
+    def _try_cork(self, view: object) -> SendResult | None:
+        """Accept `view`, the next chunk, to be sent with those that follow it at once.
 
-    def _cork(self, chunk: bytes) -> bool:
-        """Accept `chunk`, to be sent with those that follow it at once; `False` if that failed."""
+        Returns:
+          `SENT`, `GONE` if that failed, or `None` if it is to be sent by itself.
+        """
         outgoing = self._outgoing
+        if (
+            type(view) is not bytes
+            or len(view) >= CORKED_CHUNK_SIZE
+            or outgoing.offset < self._cork_from
+            or outgoing.blocked
+            or outgoing.queued
+        ):
+            return None
         if not outgoing.corked_size:
             self._flusher.flush_soon(self)
         try:
-            outgoing.cork(chunk)
+            outgoing.cork(view)
         except trio.BrokenResourceError:
             self._abort(AbortReason.CLIENT_CLOSED)
-        return self._abort_reason is None
+            return GONE
+        return SENT
 
     def _flush_corked(self) -> None:
         if self._outgoing.corked_size and not self._outgoing.blocked:

@@ -294,11 +294,13 @@ class WritingResponse(SendingResponse):
             self._sending = False
         if not is_unchanged:
             return await self._send_all(view, total_size, start, is_plain=True)
-        if self._corks(view):
-            if self._cork(view):
-                return SENT
-        elif self._send(view, is_lent=True) == size and not self._outgoing.blocked:
+        result = self._try_cork(view)
+        if result is SENT:
             return SENT
+        if result is None:
+            accepted = self._send(view, is_lent=True)
+            if accepted == size and not self._outgoing.blocked:
+                return SENT
         return await self._send_all(view, total_size, start, is_plain=True)
 
     async def drain(self) -> None:
