@@ -11,6 +11,8 @@ from ._file import FilePart
 from ._transport import after
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from ._stats import Stats
     from ._transport import Bytes, Transport
 
@@ -62,6 +64,25 @@ SENT = SendResult(ok=True, done=False)
 DONE = SendResult(ok=True, done=True)
 BLOCKED = SendResult(ok=False, done=False)
 GONE = SendResult(ok=False, done=True)
+
+
+def byte_view(data: Buffer) -> bytes | memoryview:
+    """The bytes of `data`, not copied.
+
+    Raises:
+      TypeError: It is not bytes-like.
+    """
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str):
+        raise TypeError(f"the body is sent as bytes, so encode what is text: {data[:20]!r}")
+    try:
+        view = memoryview(data)
+    except TypeError:
+        kind = type(data).__name__
+        raise TypeError(f"the body is sent as bytes, and this is of type {kind!r}") from None
+    # A view with a zero in its shape can't be cast.
+    return view.cast("B") if view.nbytes else b""
 
 
 class Outgoing:

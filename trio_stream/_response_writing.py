@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from ._outgoing import SENT, SendResult, WriteResult
+from ._outgoing import SENT, SendResult, WriteResult, byte_view
 from ._response_base import check_handler
 from ._response_head import trailer_fields
 from ._response_sending import SendingResponse
@@ -94,7 +94,7 @@ class WritingResponse(SendingResponse):
           TypeError: `data` is not bytes-like, or `total_size` is not an integer.
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
-        view = _byte_view(data)
+        view = byte_view(data)
         if view or total_size == self._outgoing.offset:  # else it does nothing, as callbacks may
             self._check_nobody_sends()
         return self._try_end(view, total_size)
@@ -139,7 +139,7 @@ class WritingResponse(SendingResponse):
           TypeError: `data` is not bytes-like.
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
-        view = _byte_view(data)
+        view = byte_view(data)
         self._check_nobody_sends()
         if self._abort_reason is not None:
             return WriteResult(ok=False, accepted=0)
@@ -166,7 +166,7 @@ class WritingResponse(SendingResponse):
           TypeError: `data` is neither bytes-like nor text.
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
-        view = data.encode() if isinstance(data, str) else _byte_view(data)
+        view = data.encode() if isinstance(data, str) else byte_view(data)
         self._check_nobody_sends()
         if self._abort_reason is not None:
             return False
@@ -212,7 +212,7 @@ class WritingResponse(SendingResponse):
           TypeError: `data` is neither bytes-like nor text.
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
-        view = data.encode() if isinstance(data, str) else _byte_view(data)
+        view = data.encode() if isinstance(data, str) else byte_view(data)
         fields = None if trailers is None else trailer_fields(trailers)
         self._check_nobody_sends()
         if self._abort_reason is not None:
@@ -271,7 +271,7 @@ class WritingResponse(SendingResponse):
           ValueError, RuntimeError, TypeError: As `try_end`.
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
-        view = data if type(data) is bytes else _byte_view(data)
+        view = data if type(data) is bytes else byte_view(data)
         size = len(view)
         start = self._outgoing.offset
         turn = self._turn
@@ -388,18 +388,3 @@ class WritingResponse(SendingResponse):
             finally:
                 if cancel in self._aborted_handlers:
                     self._aborted_handlers.remove(cancel)
-
-
-def _byte_view(data: Buffer) -> bytes | memoryview:
-    """The bytes of `data`, not copied."""
-    if isinstance(data, bytes):
-        return data
-    if isinstance(data, str):
-        raise TypeError(f"the body is sent as bytes, so encode what is text: {data[:20]!r}")
-    try:
-        view = memoryview(data)
-    except TypeError:
-        kind = type(data).__name__
-        raise TypeError(f"the body is sent as bytes, and this is of type {kind!r}") from None
-    # A view with a zero in its shape can't be cast.
-    return view.cast("B") if view.nbytes else b""
