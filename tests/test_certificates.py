@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -129,11 +129,12 @@ def test_a_server_needs_a_certificate() -> None:
         Certificates()
 
 
-def test_certificates_are_pairs() -> None:
+@pytest.mark.parametrize("mistake", ["cert.pem", "ab", ("cert.pem",), ("a", "b", "c")])
+def test_certificates_are_pairs(mistake: Any) -> None:  # noqa: ANN401
     with pytest.raises(TypeError) as error:
-        Certificates("cert.pem", "key.pem")  # type: ignore[arg-type]
+        Certificates(mistake)
     assert str(error.value) == (
-        """each certificate is a pair, such as ("cert.pem", "key.pem"), not 'cert.pem'"""
+        f'each certificate is a pair, such as ("cert.pem", "key.pem"), not {mistake!r}'
     )
 
 

@@ -109,7 +109,6 @@ async def test_a_large_header_is_skipped() -> None:
         (POST, {}, "no header of the PROXY protocol"),
         (b"PROXY TCP4 x\r\n", {}, "malformed: b'PROXY TCP4 x'"),
         (b"PROXY TCP4 ", {}, "it ended before its header did"),
-        (b"", {}, "it ended before its header did"),
         (V1 + POST, {"trusted_proxies": ("192.0.2.1", "unix")}, "it is not a trusted proxy"),
     ],
 )
@@ -124,8 +123,20 @@ async def test_others_are_closed(
         with suppress(trio.BrokenResourceError):  # it was closed with bytes unread
             assert await talk(stream, data) == b""
     assert seen == []
-    (line,) = (record.getMessage() for record in caplog.records)
-    assert line.startswith(f"{own}: closed without an answer: {message}")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith(f"{own}: closed without an answer: {message}")
+
+
+async def test_a_probe_that_only_connects_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "trio_stream")
+    async with serving(make_app([])) as port:
+        assert await talk(await connect(port), b"") == b""
+    (record,) = caplog.records
+    assert record.levelname == "DEBUG"
+    assert record.getMessage().endswith(
+        ": gone before its PROXY header: it ended before its header began"
+    )
 
 
 async def test_a_header_that_does_not_come_in_time(caplog: pytest.LogCaptureFixture) -> None:

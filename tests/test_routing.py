@@ -397,7 +397,7 @@ def test_routing_against_brute_force(routes: list[str], method: str, path: str) 
         ([], "/a#b", "a path pattern has no query and no fragment, unlike '/a#b'"),
         *[
             ([], pattern, f"a parameter is written as in '/users/:id', unlike in {pattern!r}")
-            for pattern in ("/{a}", "/a/<int:b>", "/{a}/b")
+            for pattern in ("/{a}", "/a/<int:b>", "/{a}/b", "/{a}.txt", "/a<b>")
         ],
         ([], "/:a/:a", "the parameters of '/:a/:a' need names that differ"),
         ([], "/:a/b/:a", "the parameters of '/:a/b/:a' need names that differ"),

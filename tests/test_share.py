@@ -359,6 +359,29 @@ async def test_a_cut_archive_is_one_line_in_the_log(
     caplog.clear()
 
 
+@pytest.mark.parametrize("query", ["", "?play", "?download", "?zip"])
+async def test_trouble_of_the_system_is_one_line(
+    folder: Path,
+    query: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    target = f"/{'' if query == '?zip' else 'song.mp3'}{query}"
+    async with open_share(folder) as client:
+        for name in ("open", "entries"):
+            monkeypatch.setattr(Tree, name, fail)
+        response = await client.get(target)
+        body = await response.read()
+    assert (response.status_code, body) == (500, b"Internal Server Error\n")
+    (error,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert error.getMessage().startswith(f"GET {target}: [Errno 24] too many open files (request ")
+    assert error.exc_info is None
+    caplog.clear()
+
+
 async def test_without_its_library_there_are_no_archives(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

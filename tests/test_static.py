@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import h11
 import pytest
 import trio
 
@@ -15,7 +16,7 @@ from tests.clients import open_descriptors
 from tests.files import MODIFIED_NS, make_file
 from tests.harness import connect, decode, get, open_peer, start_server
 from tests.hostile_paths import FOUND, MISSING, PUBLIC, REDIRECTED, REFUSED, SECRET, plant
-from trio_stream import App, Request, Response
+from trio_stream import AbortReason, App, Request, Response
 from trio_stream.testing import Client, open_client
 
 if TYPE_CHECKING:
@@ -398,6 +399,25 @@ def watch_fifo(path: Path) -> Iterator[Callable[[], bool]]:
 
 
 # Trouble...
+
+
+async def test_a_file_that_is_cut_while_it_is_sent_is_one_line(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "large"
+    with path.open("wb") as file:
+        file.truncate(10_000_000)
+    app = App()
+    app.static("/", folder)
+    async with open_client(app, window=1000) as client:
+        response = await client.get("/large")
+        os.truncate(path, 1000)
+        with pytest.raises(h11.RemoteProtocolError):
+            await response.read()
+    assert client.stats.aborts == {AbortReason.INCOMPLETE: 1}
+    (record,) = caplog.records
+    assert record.getMessage().startswith("GET /large: 'large' had 10000000 bytes ")
+    caplog.clear()
 
 
 async def test_trouble_of_the_system_is_told(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import ssl
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from tests.clients import open_descriptors, until
@@ -51,6 +55,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio.testing import MockClock
+
+    from trio_stream._transport import Transport
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 BODY = b"This port speaks HTTPS: use https:// in the address.\n"
@@ -626,17 +632,41 @@ async def test_half_a_record_is_a_request_that_has_begun() -> None:
         async with stream:
             await take(tls.do_handshake)
             await stream.send_all(encrypted.read())
-            for begun in (0, 1, 5, 30):
-                tls.write(get("/"))
-                data = encrypted.read()
-                await stream.send_all(data[:begun])
+            for ahead, begun in itertools.product((0, 1), (0, 1, 5, 30)):
+                data = []
+                for _ in range(ahead + 1):
+                    tls.write(get("/"))
+                    data.append(encrypted.read())
+                *whole, last = data
+                await stream.send_all(b"".join(whole) + last[:begun])
+                for _ in whole:
+                    assert without_date(await take(tls.read)) == HELLO
                 await until(lambda: bool(server._connections))
                 (connection,) = server._connections
                 await until(lambda: connection._is_idle is not bool(begun))  # noqa: B023
-                await stream.send_all(data[begun:])
+                await stream.send_all(last[begun:])
                 assert without_date(await take(tls.read)) == HELLO
                 await until(lambda: connection._is_idle)  # noqa: B023
         nursery.cancel_scope.cancel()
+
+
+@given(st.lists(st.integers(0, 600)), st.lists(st.integers(0, 3000)))
+def test_records_are_followed_however_they_are_cut(lengths: list[int], cuts: list[int]) -> None:
+    ends = {0}
+    data = b""
+    for length in lengths:
+        data += b"\x17\x03\x03" + length.to_bytes(2, "big") + bytes(length)
+        ends.add(len(data))
+    tls = TLSTransport(
+        cast("Transport", SimpleNamespace(client=None, has_unread=lambda: False)),
+        server_context(),
+        Config(),
+        TimeoutWatch(60),
+    )
+    steps = sorted({min(cut, len(data)) for cut in cuts})
+    for start, end in itertools.pairwise([0, *steps, len(data)]):
+        tls._follow_records(data[start:end])
+        assert tls.has_unread() is (end not in ends)
 
 
 async def test_small_pieces_share_records(

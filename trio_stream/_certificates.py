@@ -57,10 +57,13 @@ class Certificates:
         if not files:
             raise ValueError("a TLS server needs at least one certificate")
         for pair in files:
-            if not isinstance(pair, tuple):
-                raise TypeError(
-                    f'each certificate is a pair, such as ("cert.pem", "key.pem"), not {pair!r}'
-                )
+            match pair:
+                case (_, _):
+                    pass
+                case _:
+                    raise TypeError(
+                        f'each certificate is a pair, such as ("cert.pem", "key.pem"), not {pair!r}'
+                    )
         self._files = files
         self._password = password
         self._ca_certs = ca_certs

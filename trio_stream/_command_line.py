@@ -131,7 +131,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--log-level",
         choices=("debug", "info", "warning", "error"),
         default="info",
-        help="what is logged on stderr (%(default)s); debug tells why a request was refused",
+        help="what is logged on stderr (%(default)s); debug tells why a request was refused, and "
+        "with --access-log json, only info and debug tell the address",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser

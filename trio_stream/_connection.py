@@ -345,12 +345,14 @@ class Connection:
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True
+        was_aborted = False
         status: int | None = None
         try:
             result = handler(response, request)
             if isawaitable(result):
                 may_go_on = False
                 await result
+            was_aborted = response.aborted
         # A handler's nursery may raise several, and some beside its Cancelled.
         except* ClientGoneError:
             logger.debug("%r: the client has gone", request)
@@ -377,7 +379,7 @@ class Connection:
                 request.target,
                 request.id,
             )
-        elif status is None and response.abort_reason is AbortReason.INCOMPLETE:
+        elif response.abort_reason is AbortReason.INCOMPLETE and not (was_aborted or status):
             logger.warning(
                 "%s %s: the handler returned before the body was complete: %r (request %s)",
                 request.method,

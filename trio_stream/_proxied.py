@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from ._addresses import is_trusted
 from ._proxy_protocol import ProxyProtocolError, parse_header
 from ._socket_transport import peek_some
 
 if TYPE_CHECKING:
-    import trio
-
     from ._config import Config
     from ._timeouts import TimeLimit
 
@@ -29,7 +29,7 @@ async def receive_client(
 
     Raises:
       ProxyProtocolError: The peer is not trusted, or it does not tell in time, or as it should.
-      trio.BrokenResourceError: The connection was reset.
+      trio.BrokenResourceError: The connection was reset, or nothing came.
     """
     if not is_trusted(peer, config.trusted_proxies):
         raise ProxyProtocolError("it is not a trusted proxy")
@@ -50,4 +50,6 @@ async def _receive_client(stream: trio.SocketStream, peer: object) -> object:
         )
         if header is not None:
             return peer if header.client is None else header.client
+    if not received:  # many a probe does no more than to connect
+        raise trio.BrokenResourceError("it ended before its header began")
     raise ProxyProtocolError("it ended before its header did")

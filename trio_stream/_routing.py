@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Handler: TypeAlias = "Callable[[Response, Request], object]"
 
-_FOREIGN_PARAMETER = re.compile(r"/(\{[^/]*\}|<[^/]*>)(/|$)")  # of other frameworks
+_FOREIGN_PARAMETER = re.compile(r"\{[^/{}]*\}|<[^/<>]*>")  # of other frameworks
 _NAME = re.compile(r"\w[\w-]*", re.ASCII)
 
 ANY = "*"  # no method's name: RFC 9110 section 5.6.2 allows the character, nobody registers it

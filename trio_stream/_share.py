@@ -75,6 +75,10 @@ class Share(App):
     # Answers...
 
     async def _serve(self, res: Response, req: Request) -> None:
+        with trouble_in_one_line(res, req):
+            await self._answer(res, req)
+
+    async def _answer(self, res: Response, req: Request) -> None:
         *directory, name = self._files.names(req)
         if not name:
             res.write_header("Content-Security-Policy", _POLICY)
@@ -100,8 +104,7 @@ class Share(App):
         self.transfers.add(f"{'/'.join([*directory[:-1], name])}.zip", res, req)
         res.write_header("Content-Type", "application/zip")
         res.write_header("Content-Disposition", content_disposition(f"{name}.zip", download=True))
-        with trouble_in_one_line(res, req):
-            await res.send_from(zip_directory(tree, directory, name))
+        await res.send_from(zip_directory(tree, directory, name))
 
     async def _send_file_page(self, res: Response, req: Request, names: Sequence[str]) -> None:
         try:

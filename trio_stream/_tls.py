@@ -37,6 +37,8 @@ _STEP = 2 * 16 * 1024
 # comes from the last doubling. Twice as much again would save nothing.
 _BATCH = 8 * _STEP
 
+_HEADER_SIZE = 5  # of a record: its type, a version, and its length in two bytes
+
 # To encrypt so much takes half a millisecond. Of more, the rest goes after others have had a turn,
 # even if the client takes it as fast as it comes.
 _MOST_AT_ONCE = 1024 * 1024
@@ -114,7 +116,8 @@ class TLSTransport(Transport):
         self._leaving: tuple[Bytes, ...] = ()  # what was taken from `_encrypted`
         self._batch = _STEP
         self._received = bytearray()
-        self._has_begun_record = False  # the client, and we wait for the rest of it
+        self._record_left = 0  # bytes of the client's last record that have not come yet...
+        self._record_header = b""  # ...or what has come of its header
         self._blocked = False
         self._ended = False  # by us
         self._broken = False
@@ -136,6 +139,7 @@ class TLSTransport(Transport):
         if data[:1].isalpha():  # a handshake begins with 0x16 (RFC 8446 section 5.1)
             raise PlainTextError("the client sent HTTP without TLS")
         while data:
+            self._follow_records(data)
             self._arrived.write(data)
             try:
                 self._ssl.do_handshake()
@@ -277,7 +281,8 @@ class TLSTransport(Transport):
         return data
 
     def has_unread(self) -> bool:
-        return bool(self._received) or self._has_begun_record or self._below.has_unread()
+        has_begun = self._record_left or self._record_header
+        return bool(self._received or has_begun) or self._below.has_unread()
 
     async def _read_ahead(self) -> None:
         while not self._at_eof:
@@ -301,19 +306,31 @@ class TLSTransport(Transport):
             self._change.unpark_all()
 
     def _decrypt(self, data: bytes) -> None:
+        self._follow_records(data)
         self._arrived.write(data)
-        before = len(self._received)
         try:
             while decrypted := self._ssl.read(READ_SIZE):
                 self._received += decrypted
         except ssl.SSLWantReadError:
-            self._has_begun_record = bool(data) and len(self._received) == before
             return
         except ssl.SSLError as exc:
             self._flush()  # it says what was wrong
             raise trio.BrokenResourceError(f"receiving failed: {exc}") from exc
         self._at_eof = True
         self.on_hang_up(reset=False)
+
+    def _follow_records(self, data: bytes) -> None:
+        """Note whether the client is in the middle of a record (RFC 8446 section 5.1).
+
+        `ssl` does not tell.
+        """
+        data = self._record_header + data
+        position = self._record_left
+        while position + _HEADER_SIZE <= len(data):
+            length = data[position + 3 : position + _HEADER_SIZE]
+            position += _HEADER_SIZE + int.from_bytes(length, "big")
+        self._record_header = data[position:]
+        self._record_left = max(position - len(data), 0)
 
     # As the user of the transport below...
 
