@@ -7,8 +7,9 @@ import logging
 import re
 import ssl
 from contextlib import asynccontextmanager
+from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 import trio
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from trio_stream._transport import Transport
+
+T = TypeVar("T")
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 BODY = b"This port speaks HTTPS: use https:// in the address.\n"
@@ -620,7 +623,7 @@ async def test_half_a_record_is_a_request_that_has_begun() -> None:
         arrived, encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = client_context().wrap_bio(arrived, encrypted, server_hostname="localhost")
 
-        async def take(call: Callable[[], Any]) -> Any:  # noqa: ANN401
+        async def take(call: Callable[[], T]) -> T:
             while True:
                 try:
                     return call()
@@ -632,6 +635,12 @@ async def test_half_a_record_is_a_request_that_has_begun() -> None:
         async with stream:
             await take(tls.do_handshake)
             await stream.send_all(encrypted.read())
+            await until(lambda: bool(server._connections))
+            (connection,) = server._connections
+
+            def looks_idle(expected: bool) -> bool:
+                return connection._is_idle is expected
+
             for ahead, begun in itertools.product((0, 1), (0, 1, 5, 30)):
                 data = []
                 for _ in range(ahead + 1):
@@ -641,12 +650,10 @@ async def test_half_a_record_is_a_request_that_has_begun() -> None:
                 await stream.send_all(b"".join(whole) + last[:begun])
                 for _ in whole:
                     assert without_date(await take(tls.read)) == HELLO
-                await until(lambda: bool(server._connections))
-                (connection,) = server._connections
-                await until(lambda: connection._is_idle is not bool(begun))  # noqa: B023
+                await until(partial(looks_idle, not begun))
                 await stream.send_all(last[begun:])
                 assert without_date(await take(tls.read)) == HELLO
-                await until(lambda: connection._is_idle)  # noqa: B023
+                await until(partial(looks_idle, True))
         nursery.cancel_scope.cancel()
 
 

@@ -345,14 +345,12 @@ class Connection:
 
     async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
         may_go_on = True
-        was_aborted = False
         status: int | None = None
         try:
             result = handler(response, request)
             if isawaitable(result):
                 may_go_on = False
                 await result
-            was_aborted = response.aborted
         # A handler's nursery may raise several, and some beside its Cancelled.
         except* ClientGoneError:
             logger.debug("%r: the client has gone", request)
@@ -370,6 +368,7 @@ class Connection:
                 request.id,
                 exc_info=failures.exceptions[0] if alone else failures,
             )
+        was_aborted = response.aborted
         if status is None and not response._handler_returned(may_go_on=may_go_on):
             status = 500
             logger.error(

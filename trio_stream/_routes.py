@@ -68,7 +68,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve POST requests for `path`, as `get` does its own."""
+        """Serve POST requests for `path`; otherwise as `get`."""
         return self._route("POST", path, handler, cancel_on_abort)
 
     def put(
@@ -78,7 +78,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve PUT requests for `path`, as `get` does its own."""
+        """Serve PUT requests for `path`; otherwise as `get`."""
         return self._route("PUT", path, handler, cancel_on_abort)
 
     def patch(
@@ -88,7 +88,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve PATCH requests for `path`, as `get` does its own."""
+        """Serve PATCH requests for `path`; otherwise as `get`."""
         return self._route("PATCH", path, handler, cancel_on_abort)
 
     def delete(
@@ -98,7 +98,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve DELETE requests for `path`, as `get` does its own."""
+        """Serve DELETE requests for `path`; otherwise as `get`."""
         return self._route("DELETE", path, handler, cancel_on_abort)
 
     def head(
@@ -108,7 +108,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve HEAD requests for `path`, as `get` does its own."""
+        """Serve HEAD requests for `path`; otherwise as `get`."""
         return self._route("HEAD", path, handler, cancel_on_abort)
 
     def options(
@@ -118,7 +118,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve OPTIONS requests for `path`, as `get` does its own."""
+        """Serve OPTIONS requests for `path`; otherwise as `get`."""
         return self._route("OPTIONS", path, handler, cancel_on_abort)
 
     def connect(
@@ -128,7 +128,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve CONNECT requests for `path`, as `get` does its own.
+        """Serve CONNECT requests for `path`; otherwise as `get`.
 
         What they have for a path is one segment, the authority (RFC 9112 section 3.2.3). No other
         route answers them, so an app without such a route answers 501. There are no tunnels: the
@@ -143,7 +143,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve TRACE requests for `path`, as `get` does its own."""
+        """Serve TRACE requests for `path`; otherwise as `get`."""
         return self._route("TRACE", path, handler, cancel_on_abort)
 
     def any(
@@ -153,7 +153,7 @@ class Routes:
         *,
         cancel_on_abort: bool | None = None,
     ) -> Callable[[_H], _H]:
-        """Serve requests of every method that has no route of its own for `path`, as `get`.
+        """Serve requests of every method without a route of its own for `path`; otherwise as `get`.
 
         Except CONNECT, which asks for a tunnel and not for a path; it is for `connect` alone.
         """
