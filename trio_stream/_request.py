@@ -77,7 +77,7 @@ class Request(Message):
         in `Forwarded` (RFC 7239) or `X-Forwarded-For`. What others say there is ignored, and what
         is malformed. A port that is not told is 0.
         """
-        return self._origin.client
+        return self._origin.client if self._trusted_proxies else self._peer[0]
 
     @property
     def scheme(self) -> str:
@@ -89,8 +89,6 @@ class Request(Message):
 
     @cached_property
     def _origin(self) -> Origin:
-        if not self._trusted_proxies:
-            return self._peer
         return find_origin(self.headers, self._peer, self._trusted_proxies)
 
     @property
