@@ -12,7 +12,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.harness import connect, get, start_server, without_date
+from tests.harness import (
+    client_context,
+    connect,
+    get,
+    server_context,
+    start_server,
+    without_date,
+)
 from trio_stream import App, Config, Request, Response
 from trio_stream._socket_transport import SocketTransport
 
@@ -28,6 +35,8 @@ V2 = (
 V2 += struct.pack("!HH", 4711, 443) + b"\x04\0\0"
 UNKNOWN = b"PROXY UNKNOWN\r\n"
 LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+UNSPECIFIED = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0"
+ON_UNIX_SOCKET = b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8" + bytes(216)
 CLIENT = ("198.51.100.7", 4711)
 
 
@@ -176,11 +185,49 @@ async def test_a_proxy_on_a_unix_socket(tmp_path: Path) -> None:
 
 async def test_what_the_client_forwards_is_judged_by_its_address() -> None:
     seen: list[Any] = []
-    request = get("/", "Content-Length: 0", "X-Forwarded-For: 203.0.113.9", method="POST")
+    forwarded = ("X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https")
+    request = get("/", "Content-Length: 0", *forwarded, method="POST")
+    through_proxy = V1.replace(b"198.51.100.7", b"127.0.0.1")
     async with serving(make_app(seen, half_close="serve")) as port:
         await talk(await connect(port), V1 + request)
-        await talk(await connect(port), LOCAL + request)
-    assert [client for client, *_ in seen] == [CLIENT, ("203.0.113.9", 0)]
+        await talk(await connect(port), through_proxy + request)
+    assert [seen_one[:2] for seen_one in seen] == [
+        (CLIENT, "http"),
+        (("203.0.113.9", 0), "https"),
+    ]
+
+
+@pytest.mark.parametrize("header", [UNKNOWN, LOCAL, UNSPECIFIED, ON_UNIX_SOCKET])
+@pytest.mark.parametrize("way", ["tcp", "unix", "tls"])
+async def test_a_client_that_is_not_told_is_not_believed(
+    header: bytes, way: str, tmp_path: Path
+) -> None:
+    # HAProxy sends LOCAL and UNKNOWN for clients of its Unix sockets, too.
+    seen: list[Any] = []
+    forwarded = ("X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https")
+    request = get("/", "Content-Length: 0", *forwarded, method="POST")
+    app = make_app(seen, half_close="serve")
+    where: dict[str, Any] = {"unix": tmp_path / "socket"} if way == "unix" else {"port": 0}
+    if way == "tls":
+        where["ssl_context"] = server_context()
+    stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(lambda **kw: app.serve(**where, **kw))
+            if way == "unix":
+                socket_stream = await trio.open_unix_socket(tmp_path / "socket")
+            else:
+                socket_stream = await connect(server.port)
+            own = socket_stream.socket.getsockname()
+            stream = socket_stream
+            await stream.send_all(header)
+            if way == "tls":
+                stream = trio.SSLStream(stream, client_context(), server_hostname="localhost")
+            async with stream:
+                await stream.send_all(request)
+                assert without_date(bytes(await stream.receive_some())) == OK
+            nursery.cancel_scope.cancel()
+    assert [seen_one[:2] for seen_one in seen] == [(own, "https" if way == "tls" else "http")]
 
 
 async def test_a_server_that_ends_closes_what_waits_for_a_header() -> None:

@@ -665,7 +665,9 @@ def test_records_are_followed_however_they_are_cut(lengths: list[int], cuts: lis
         data += b"\x17\x03\x03" + length.to_bytes(2, "big") + bytes(length)
         ends.add(len(data))
     tls = TLSTransport(
-        cast("Transport", SimpleNamespace(client=None, has_unread=lambda: False)),
+        cast(
+            "Transport", SimpleNamespace(client=None, trusted_proxies=(), has_unread=lambda: False)
+        ),
         server_context(),
         Config(),
         TimeoutWatch(60),

@@ -167,7 +167,7 @@ class Config:
     who the client is: by the PROXY protocol, `Forwarded` or `X-Forwarded-*`.
 
     They must set, or remove, each of these fields that a client sends. With the PROXY protocol, the
-    fields are believed if the address that it tells is one of these.
+    fields are believed if the address that it tells is one of these; so not if it tells none.
     """
 
     linger_timeout: float = 2.0

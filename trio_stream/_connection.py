@@ -249,6 +249,7 @@ class Connection:
                 head,
                 self._config,
                 peer=self._peer,
+                trusted_proxies=transport.trusted_proxies,
                 client_certificate=transport.client_certificate,
             )
         except BadRequestError as exc:

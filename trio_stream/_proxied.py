@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._addresses import is_trusted
-from ._proxy_protocol import ProxyProtocolError, parse_header
+from ._proxy_protocol import ProxyHeader, ProxyProtocolError, parse_header
 from ._socket_transport import peek_some
 
 if TYPE_CHECKING:
@@ -15,17 +15,13 @@ if TYPE_CHECKING:
     from ._timeouts import TimeLimit
 
 
-async def receive_client(
+async def receive_header(
     stream: trio.SocketStream, peer: object, config: Config, limit: TimeLimit
-) -> object:
+) -> ProxyHeader:
     """Receive who a connection of `peer` comes from, and no byte more.
 
     What follows stays in the socket, as if the client had connected to it. `limit` ends it if it
     takes too long.
-
-    Returns:
-      The client's address, as `socket.getpeername` would give it; the proxy's own, if that speaks
-      for itself, or does not tell.
 
     Raises:
       ProxyProtocolError: The peer is not trusted, or it does not tell in time, or as it should.
@@ -34,13 +30,13 @@ async def receive_client(
     if not is_trusted(peer, config.trusted_proxies):
         raise ProxyProtocolError("it is not a trusted proxy")
     with limit() as scope:
-        client = await _receive_client(stream, peer)
+        header = await _receive_header(stream)
     if scope.cancelled_caught:
         raise ProxyProtocolError("no header in time")
-    return client
+    return header
 
 
-async def _receive_client(stream: trio.SocketStream, peer: object) -> object:
+async def _receive_header(stream: trio.SocketStream) -> ProxyHeader:
     received = b""
     while data := await peek_some(stream):
         header = parse_header(received + data)
@@ -49,7 +45,7 @@ async def _receive_client(stream: trio.SocketStream, peer: object) -> object:
             len(data) if header is None else header.size - len(received)
         )
         if header is not None:
-            return peer if header.client is None else header.client
+            return header
     if not received:  # many a probe does no more than to connect
         raise trio.BrokenResourceError("it ended before its header began")
     raise ProxyProtocolError("it ended before its header did")

@@ -44,7 +44,7 @@ class ProxyHeader(NamedTuple):
     Attributes:
       size: Its length in bytes; what follows is the client's.
       client: The client's address, as `socket.getpeername` would give it; `None`: not told, as of
-        a connection of the proxy's own.
+        a connection of the proxy's own. Of clients on Unix sockets, HAProxy says the same.
     """
 
     size: int

@@ -53,6 +53,7 @@ class Request(Message):
         config: Config,
         *,
         peer: Origin,
+        trusted_proxies: tuple[str, ...] = (),
         client_certificate: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(config.max_body_size)
@@ -64,7 +65,7 @@ class Request(Message):
         self.params: Mapping[str, str] = MappingProxyType({})
         self.client_certificate = client_certificate
         self._peer = peer
-        self._trusted_proxies = config.trusted_proxies
+        self._trusted_proxies = trusted_proxies
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
@@ -74,8 +75,8 @@ class Request(Message):
         """The client's address, as `socket.getpeername` gives it; `None` if the stream has none.
 
         That is the peer's, unless the peer is one of `Config.trusted_proxies` and tells another one
-        in `Forwarded` (RFC 7239) or `X-Forwarded-For`. What others say there is ignored, and what
-        is malformed. A port that is not told is 0.
+        by the PROXY protocol, or in `Forwarded` (RFC 7239) or `X-Forwarded-For`. What others say
+        there is ignored, and what is malformed. A port that is not told is 0.
         """
         return self._origin.client if self._trusted_proxies else self._peer[0]
 

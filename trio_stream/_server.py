@@ -13,7 +13,7 @@ from ._background import open_background
 from ._certificates import current_context
 from ._connection import Connection
 from ._flusher import Flusher
-from ._proxied import receive_client
+from ._proxied import receive_header
 from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._socket_transport import peer_address
@@ -172,11 +172,11 @@ class Server:
                         )
 
     async def _serve_accepted(self, stream: trio.SocketStream, peer: object) -> None:
-        client = peer
+        client, is_anonymous = peer, False
         if self._config.proxy_protocol:
-            client = None
+            header = None
             try:
-                client = await receive_client(stream, peer, self._config, self._handshake_limit)
+                header = await receive_header(stream, peer, self._config, self._handshake_limit)
             except ProxyProtocolError as exc:
                 logger.warning("%s: closed without an answer: %s", peer, exc)
                 return
@@ -184,9 +184,11 @@ class Server:
                 logger.debug("%s: gone before its PROXY header: %s", peer, exc)
                 return
             finally:
-                if client is None:
+                if header is None:
                     await trio.aclose_forcefully(stream)
-        await self._serve_stream(stream, client=client)
+            is_anonymous = header.client is None
+            client = header.client or peer
+        await self._serve_stream(stream, client=client, is_anonymous=is_anonymous)
 
     @contextmanager
     def _handshake_limit(self) -> Iterator[trio.CancelScope]:
@@ -205,12 +207,16 @@ class Server:
         deadline = trio.current_time() + self._config.linger_timeout
         scope.deadline = min(scope.deadline, deadline)
 
-    async def _serve_stream(self, stream: trio.abc.Stream, *, client: object = None) -> None:
+    async def _serve_stream(
+        self, stream: trio.abc.Stream, *, client: object = None, is_anonymous: bool = False
+    ) -> None:
         """Serve one connection to its end, and close `stream`. The server must be `_running`.
 
         Args:
           stream: The connection.
           client: Who it comes from; without it, whom `stream` is connected to.
+          is_anonymous: A proxy passes on its bytes without telling whose they are. So what they say
+            about that is not the proxy's word.
         """
         if client is None:
             client = peer_address(stream)
@@ -218,6 +224,8 @@ class Server:
             async with open_transport(
                 stream, self._config, self._stalls, self._watcher, client=client
             ) as transport:
+                if is_anonymous:
+                    transport.trusted_proxies = ()
                 with self._clients.counted(transport.client) as is_within_limit:
                     if self._ssl_context is None:
                         refusal = None if is_within_limit else 503

@@ -108,6 +108,7 @@ class TLSTransport(Transport):
         self, below: Transport, context: ssl.SSLContext, config: Config, stalls: TimeoutWatch
     ) -> None:
         super().__init__(config, stalls, client=below.client, scheme="https")
+        self.trusted_proxies = below.trusted_proxies
         self._below = below
         self._arrived = ssl.MemoryBIO()
         self._encrypted = ssl.MemoryBIO()

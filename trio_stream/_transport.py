@@ -50,6 +50,7 @@ class Transport(ABC):
       hung_up: Whether the peer counts as gone.
       client: The peer's address, as `socket.getpeername` gives it; `None` if it has none.
       scheme: `"http"` or `"https"`.
+      trusted_proxies: Who is believed about who the client is: `Config.trusted_proxies`, or nobody.
     """
 
     _eof_is_close = False  # true for a stream without a half-close, such as `trio.SSLStream`
@@ -67,6 +68,7 @@ class Transport(ABC):
         self._peer_has_reset = False
         self.client = client
         self.scheme = scheme
+        self.trusted_proxies = config.trusted_proxies
         self._half_close_is_hang_up = config.half_close == "abort"
         self._linger_timeout = config.linger_timeout
         self._stalls = stalls
