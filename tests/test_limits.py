@@ -197,6 +197,38 @@ async def test_keep_alive_does_not_count_while_a_response_is_under_way(
             assert without_date(await client.receive_some()) == HELLO
 
 
+# A server that is busy
+
+
+@pytest.mark.parametrize(
+    ("before", "rest"),
+    [
+        (b"", get("/")),
+        (get("/")[:5], get("/")[5:]),
+        (get("/"), get("/")),
+        (get("/", "Content-Length: 5", method="POST"), b"hello"),
+    ],
+)
+async def test_what_comes_while_the_server_is_busy_has_come_in_time(
+    before: bytes, rest: bytes, kind: Kind, mock_clock: MockClock
+) -> None:
+    app = hello_app(Config(min_upload_rate=1000))
+
+    @app.post("/")
+    async def handler(res: Response, req: Request) -> None:
+        res.end(await req.read())
+
+    for _ in range(10):  # who runs first is left to chance
+        async with open_peer(app, kind) as peer:
+            await peer.send_all(before)
+            if before == get("/"):
+                assert without_date(await peer.receive_some()) == HELLO
+            await wait_all_tasks_blocked()
+            peer.send_now(rest)
+            mock_clock.jump(1000)
+            assert without_date(await peer.receive_some()) == HELLO
+
+
 # The body
 
 
