@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.clients import open_socket_pair
-from tests.harness import PlainStream, get, open_peer, pattern, without_date
+from tests.harness import Peer, PlainStream, get, open_peer, pattern, without_date
 from trio_stream import (
     AbortReason,
     App,
@@ -242,6 +242,36 @@ async def test_body_that_was_kept_reads_nothing_of_the_next_request(kind: Kind) 
         )
         expected = ok(b"a") + ok(b"b", "Connection: close")
         assert without_date(await peer.receive_until_eof()) == expected
+
+
+async def test_a_task_that_outlives_its_handler_takes_nothing_of_the_next_request(
+    kind: Kind,
+) -> None:
+    errors: list[type[Exception]] = []
+    peer: Peer
+
+    async def read(body: trio.abc.ReceiveStream) -> None:
+        try:
+            await body.receive_some()
+        except Exception as exc:  # noqa: BLE001 (which one is what the test is about)
+            errors.append(type(exc))
+
+    async def handler(res: Response, req: Request) -> None:
+        if req.method == "POST":
+            nursery.start_soon(read, req.body)
+            await wait_all_tasks_blocked()
+            peer.send_now(b"tail" + get("/", "Connection: close"))
+            await trio.lowlevel.checkpoint()  # from which both tasks come back at once
+        res.end(req.method)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):  # which one is first is left to chance
+                async with open_peer(app_with(handler), kind) as peer:
+                    await peer.send_all(post("Content-Length: 4"))
+                    expected = ok(b"POST") + ok(b"GET", "Connection: close")
+                    assert without_date(await peer.receive_until_eof()) == expected
+    assert set(errors) <= {trio.ClosedResourceError}
 
 
 @pytest.mark.parametrize("size", [70_000, 1_000_000])

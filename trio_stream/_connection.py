@@ -279,6 +279,8 @@ class Connection:
                 request.body._close()
         finally:
             self._end_response(response, request)
+        while request.body._is_receiving:  # a task that has outlived the handler
+            await trio.lowlevel.checkpoint()  # or both would receive what comes now
         return response._allows_reuse and await self._discard_request_body()
 
     async def _refuse(self, status: int) -> None:
