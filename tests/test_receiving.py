@@ -406,6 +406,25 @@ async def test_limit_of_whole_readers(
     assert received.startswith(b"HTTP/1.1 %d " % status)
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(("limit", "status"), [(10, 200), (9, 413)])
+async def test_limit_is_of_what_is_left(
+    framing: str, limit: int, status: int, autojump_clock: object
+) -> None:
+    async def handler(res: Response, req: Request) -> None:
+        begin = await req.body.receive_some(4)
+        res.end(b"%b, %b" % (begin, await req.read(limit)))
+
+    body = b"0123456789abcd"
+    data = post("Content-Length: 14", body=body)
+    if framing == "chunked":
+        data = post(CHUNKED, body=b"e\r\n%b\r\n0\r\n\r\n" % body)
+    received = await exchange(handler, data)
+    assert received.startswith(b"HTTP/1.1 %d " % status)
+    if status == 200:
+        assert received.endswith(b"0123, 456789abcd")
+
+
 async def test_handler_may_answer_itself(autojump_clock: object) -> None:
     async def handler(res: Response, req: Request) -> None:
         try:
@@ -465,6 +484,7 @@ async def answer_form(res: Response, req: Request) -> None:
         (b"a=%ff", 400),
         (b"a=\xc3\xa4", [("a", "ä")]),  # as curl sends it, and URLs are parsed by WHATWG
         (b"a=\xe4", 400),
+        (b"&".join([b"a=1"] * 10) + b"&", [("a", "1")] * 10),
         (b"&".join([b"a=1"] * 11), 413),
     ],
 )

@@ -102,7 +102,8 @@ class Config:
     max_discarded_body: int = 64 * 1024
     """How much of a request body that nobody read is read and dropped to keep the connection.
 
-    With more than that still to come the connection closes after the response.
+    With more than that still to come the connection closes after the response, and so it does if
+    the client has announced that it waits for `100 Continue`, and nobody read.
     """
 
     max_requests: float = inf

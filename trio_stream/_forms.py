@@ -54,8 +54,8 @@ class Part(Message):
     Attributes:
       name: That of the field.
       filename: As the client calls the file (never use it as a path); `None` for another field.
-      body: What has not been read of it, as it comes; a `trio.abc.ReceiveStream`. It ends when the
-        next part is asked for.
+      body: What has not been read of it, as it comes; a `trio.abc.ReceiveStream`. It is closed
+        when the next part is asked for.
     """
 
     def __init__(

@@ -129,6 +129,11 @@ class Protocol:
         """How many bytes to receive at a time."""
         return _BODY_READ_SIZE if self._body_is_wanted else _HEAD_READ_SIZE
 
+    @property
+    def body_to_come(self) -> int:
+        """How many bytes of the body have not been taken, at least."""
+        return 0 if self._body is None else max(self._body.length - self._taken, 0)
+
     def continue_request(self) -> bytes:
         """What must be sent before the client sends the body: usually nothing.
 
@@ -298,8 +303,7 @@ class Protocol:
             return True  # the handler is reading it
         if self._awaits_continue:
             return False  # it may send the body or not: nobody could tell the next request from it
-        to_come = self._body.length - self._taken
-        return max(to_come, self._discarded) <= self._config.max_discarded_body
+        return max(self.body_to_come, self._discarded) <= self._config.max_discarded_body
 
 
 def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -143,20 +143,19 @@ class Request(Message):
           max_bytes: The most that is taken; `None` for `Config.max_body_size`.
 
         Raises:
-          BadRequestError: As `Message.read`; 413: the body says that it is larger.
+          BadRequestError: As `Message.read`; 413: what is left says that it is larger.
         """
         self._check_length(max_bytes)
         return await super().read(max_bytes)
 
     def _check_length(self, max_bytes: int | None) -> int:
-        """The limit in bytes, which the body does not say to be beyond.
+        """The limit in bytes, which what is left of the body does not say to be beyond.
 
         Raises:
           BadRequestError: 413: it does.
         """
         limit = self._max_body_size if max_bytes is None else max_bytes
-        length = self.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > limit:
+        if self.body._to_come > limit:
             raise too_large(limit)
         return limit
 
@@ -175,7 +174,7 @@ class Request(Message):
         """
         if self.content_type == "application/x-www-form-urlencoded":
             data = await self.read(max_bytes)
-            if data.count(b"&") >= self._max_form_fields:
+            if data.strip(b"&").count(b"&") >= self._max_form_fields:
                 raise BadRequestError(f"more than {self._max_form_fields} form fields", 413)
             return await parse_urlencoded(data)
         return await read_form(self._parts(self._check_length(max_bytes)))

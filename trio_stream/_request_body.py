@@ -130,6 +130,11 @@ class RequestBody(BufferedBody):
         self._size = 0  # of what came while somebody waited, framing included
         self._is_too_slow = False
 
+    @property
+    def _to_come(self) -> int:
+        """How many bytes can be received, at least: 0 if the client has not said it."""
+        return 0 if self._closed else len(self._received) + self._protocol.body_to_come
+
     def _take_received(self) -> None:
         data = self._protocol.receive_body()
         self._at_end = data == b""
