@@ -1,8 +1,9 @@
 """A reverse proxy: streams requests to another server, and its answers back, with httpx.
 
 Back-pressure runs from end to end: a client that does not read stops the other server, and one that
-goes cancels the request there. Needs httpx: pip install httpx. Try, with the song as the other
-server:
+goes cancels the request there. But httpx sends a whole request before it reads the answer: a server
+that answers a large upload while it comes, as our echo does, waits in vain for it to go on. Needs
+httpx: pip install httpx. Try, with the song as the other server:
 
     python -m trio_stream song --port 8001
     UPSTREAM=http://127.0.0.1:8001 python -m trio_stream relay

@@ -157,6 +157,7 @@ async def test_a_record_tells_how_it_ended(log: pytest.LogCaptureFixture, kind: 
         (None, None),
         ("", "unix:"),
         ("/run/x", "/run/x"),
+        (b"\0x", "@x"),
         (("::1", 80, 0, 0), "::1"),
     ],
 )

@@ -9,11 +9,13 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import TYPE_CHECKING
 
 import pytest
@@ -612,6 +614,20 @@ async def test_a_worker_that_does_not_end_is_killed(
     assert statuses == [0 if grace is None else 1]
 
 
+@pytest.mark.parametrize("serves", [False, True])
+@pytest.mark.parametrize("end", [0, 1])
+async def test_what_a_worker_has_cut_off_is_told(
+    end: int, serves: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A lifespan that has not begun in time is cut off, too.
+    fakes = Fakes(Fate(grace=2 if serves else None, stops_in=3, status=end))
+    statuses: list[int] = []
+    async with supervise(monkeypatch, fakes, 1, statuses):
+        signal.raise_signal(signal.SIGTERM)
+    assert fakes.told == ["1: SIGTERM"]
+    assert statuses == [end]
+
+
 async def test_a_second_signal_kills(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -700,6 +716,34 @@ async def test_a_worker_ends_with_its_supervisor(channel: socket.socket, has_rea
             assert await anext(signals) == signal.SIGTERM
         worker.tell_ready(2.5)  # nobody hears it
     assert isinstance(worker, Worker)
+
+
+HANGS = """
+import signal, socket, sys
+from trio_stream import _worker
+
+_worker.MARGIN = 0.1
+signal.signal(signal.SIGTERM, lambda *_: print("SIGTERM", flush=True))  # noted, as Trio does it
+worker = _worker.take_worker()
+with worker.watch_supervisor():
+    worker.tell_ready(0.1)
+    while True:
+        pass
+"""
+
+
+def test_a_worker_that_hangs_does_not_outlive_its_supervisor(channel: socket.socket) -> None:
+    theirs = int(os.environ[VARIABLE].partition(":")[0])
+    os.set_inheritable(theirs, True)
+    with Popen([sys.executable, "-c", HANGS], pass_fds=(theirs,), stdout=PIPE) as process:
+        try:
+            os.close(theirs)
+            assert channel.recv(10) == b"0.1"
+            channel.close()
+            assert process.communicate(timeout=20)[0] == b"SIGTERM\n"
+            assert process.returncode == -signal.SIGKILL
+        finally:
+            process.kill()
 
 
 async def test_a_supervisor_may_outlive_its_worker(channel: socket.socket) -> None:

@@ -14,6 +14,8 @@ from abc import abstractmethod
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypedDict
 
+from ._addresses import socket_name
+
 if TYPE_CHECKING:
     from ._request_head import Fields, RequestHead
     from ._stats import AbortReason
@@ -135,7 +137,7 @@ def _referer_and_user_agent(fields: Fields) -> tuple[str | None, str | None]:
 def _name_client(client: object) -> str | None:
     if isinstance(client, tuple):
         return str(client[0])
-    return None if client is None else str(client) or "unix:"
+    return None if client is None else socket_name(client) or "unix:"
 
 
 def combined_line(created: float, outcome: Outcome) -> str:

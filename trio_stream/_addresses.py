@@ -24,6 +24,17 @@ def make_address(ip: IPv4Address | IPv6Address, port: int) -> Address:
     return (str(ip), port) if ip.version == 4 else (str(ip), port, 0, 0)
 
 
+def socket_name(address: object) -> str:
+    """The name of a Unix socket, as ss(8) shows it: with `@` before one that is no file.
+
+    Args:
+      address: As `socket.getsockname` gives it, text or bytes.
+    """
+    if isinstance(address, bytes):
+        address = address.decode("utf-8", "surrogateescape")
+    return str(address).replace("\0", "@")
+
+
 def is_trusted(address: object, proxies: tuple[str, ...]) -> bool:
     """Whether an address is one of `Config.trusted_proxies`.
 

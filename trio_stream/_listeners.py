@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._addresses import is_local
+from ._addresses import is_local, socket_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -169,8 +169,7 @@ def describe_address(address: object, scheme: str = "http") -> str:
     if isinstance(address, tuple):
         host, port = address[:2]
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    name = os.fsdecode(address) if isinstance(address, bytes) else str(address)
-    return f"unix:{name.replace(chr(0), '@')}"  # as in ss(8): it is in no file system
+    return f"unix:{socket_name(address)}"
 
 
 def _hosts(listen: ListenOptions) -> list[tuple[str | None, int]]:

@@ -9,10 +9,16 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from ._config import Config
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 VARIABLE = "TRIO_STREAM_WORKER"
+
+# Seconds that a worker has to end itself after the grace of its shutdown, before it is killed:
+# longer than its lifespans have.
+MARGIN = 5.0
 
 
 class Worker:
@@ -29,32 +35,39 @@ class Worker:
         self.fds = fds
         self.announces = announces
         self._channel = channel
+        self._grace = Config().shutdown_grace  # until the app is known
 
     def tell_ready(self, shutdown_grace: float) -> None:
         """Tell the supervisor that this process serves, and how long its shutdown may take."""
+        self._grace = shutdown_grace
         with suppress(BrokenPipeError):  # it has gone, which is noticed elsewhere
             self._channel.send(str(shutdown_grace).encode())
 
     @contextmanager
     def watch_supervisor(self) -> Iterator[None]:
-        """Send this process a SIGTERM if the supervisor dies before the end of the block.
+        """End this process if the supervisor dies before the end of the block, as that would.
 
-        A thread waits for that, as this process may hang before Trio runs: while it imports an app.
+        It gets a SIGTERM, and is killed if that does not end it in time: it would keep the address
+        for ever. A thread waits for that, as this process may hang before Trio runs, while it
+        imports an app, or in a handler that never lets others run.
         """
-        is_over = False
+        is_over = threading.Event()
 
         def wait_for_end() -> None:
             with suppress(ConnectionError):
                 self._channel.recv(1)
-            if not is_over:
-                os.kill(os.getpid(), signal.SIGTERM)
+            if is_over.is_set():
+                return
+            os.kill(os.getpid(), signal.SIGTERM)
+            if not is_over.wait(self._grace + MARGIN):
+                os.kill(os.getpid(), signal.SIGKILL)
 
         thread = threading.Thread(target=wait_for_end, name="watch supervisor", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            is_over = True
+            is_over.set()
             with suppress(OSError):  # where it is not connected any more, there is no wait
                 self._channel.shutdown(socket.SHUT_RD)  # which ends it
             thread.join()

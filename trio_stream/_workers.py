@@ -18,7 +18,7 @@ from trio_util import AsyncValue, run_and_cancelling, wait_any
 from ._config import Config
 from ._signals import DebouncedSignals, Terminal
 from ._wording import count
-from ._worker import VARIABLE, describe_worker
+from ._worker import MARGIN, VARIABLE, describe_worker
 from ._worker_stats import open_directory
 
 if TYPE_CHECKING:
@@ -38,10 +38,6 @@ _LONG_START = 30.0
 # How often a first worker is tried. What it needs may come up a moment later, such as a database;
 # what is missing for longer, whoever has started the supervisor had better know.
 _TRIES = 3
-
-# What a worker has to end itself after the grace of its shutdown, before it is killed: longer than
-# its lifespans have.
-_MARGIN = 5.0
 
 # What responses have when the code has changed. Pages that listen to events would keep the old code
 # for a whole grace.
@@ -113,7 +109,7 @@ class _Process:
                 await self.ended.wait()
                 return
             self.process.send_signal(signal.SIGINT)
-        limit = _MARGIN if hurry else self.grace + _MARGIN
+        limit = MARGIN if hurry else self.grace + MARGIN
         with trio.move_on_after(limit):
             await self.ended.wait()
             return
@@ -362,5 +358,7 @@ class Supervisor:
                 worker.ended.set()
         if self._is_ending:
             logger.info("%s has ended %s", worker, worker.how_it_ended)
-            if worker.is_ready and process.returncode:
+            # Of one that did not serve yet, a signal has cut nothing off.
+            status = process.returncode or 0
+            if status > 0 or (worker.is_ready and status):
                 self._status = _FAILURE
