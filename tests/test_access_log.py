@@ -123,6 +123,16 @@ async def test_refused_heads_are_logged(
     assert line.endswith("-1")
 
 
+async def test_a_body_that_was_dropped_has_no_bytes(log: pytest.LogCaptureFixture) -> None:
+    app = App()
+    app.get("/", lambda res, _: res.end("hello"))
+    async with open_client(app) as client:
+        for method in ("GET", "HEAD"):
+            await (await client.request(method, "/")).read()
+        assert client.stats.body_bytes_sent == 5
+    assert [vars(record)["body_bytes"] for record in log.records] == [5, 0]
+
+
 async def test_a_record_tells_how_it_ended(log: pytest.LogCaptureFixture, kind: Kind) -> None:
     app = App()
 

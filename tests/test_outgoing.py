@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.harness import decode, pattern
 from trio_stream import Stats
 from trio_stream._file import FilePart
-from trio_stream._outgoing import FRAME_SIZE, Outgoing
+from trio_stream._outgoing import FRAME_SIZE, LENT_FRAME_SIZE, Outgoing
 
 if TYPE_CHECKING:
     from trio_stream._file import OpenFile
@@ -35,6 +35,7 @@ class Wire:
       data: What it has taken.
       calls: How often it was asked.
       notified: How often it was to tell that there is room.
+      breaks: As soon as it has no room left.
     """
 
     def __init__(self, room: int) -> None:
@@ -42,6 +43,7 @@ class Wire:
         self.data = b""
         self.calls = 0
         self.notified = 0
+        self.breaks = False
 
     def notify_soon(self) -> None:
         self.notified += 1
@@ -49,6 +51,8 @@ class Wire:
     def send_some(self, *pieces: Bytes) -> int:
         assert 0 < len(pieces) <= 1024
         assert any(pieces)  # or it would be a system call for nothing
+        if self.breaks and not self.room:
+            raise trio.BrokenResourceError
         taken = b"".join(pieces)[: self.room]
         self.room -= len(taken)
         self.data += taken
@@ -331,6 +335,24 @@ def test_broken_transport_is_told_and_nothing_counts(is_chunked: bool) -> None:
     with pytest.raises(trio.BrokenResourceError):
         out.flush()
     assert (out.offset, out._stats.body_bytes_sent) == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["lent", "copied", "queued"])
+def test_frames_that_went_before_the_transport_broke_count(how: str) -> None:
+    frame = LENT_FRAME_SIZE if how == "lent" else FRAME_SIZE
+    body = pattern(4 * frame)
+    wire, out = chunked_body(2 * (len(b"%x\r\n\r\n" % frame) + frame))
+    wire.breaks = True
+    if how == "queued":
+        out.queue(body)
+    with pytest.raises(trio.BrokenResourceError):
+        if how == "queued":
+            out.flush()
+        else:
+            out.send(body, is_lent=how == "lent")
+    out.abandon()
+    assert out.offset == out._stats.body_bytes_sent == 2 * frame
+    assert decode(CHUNKED_HEAD + wire.data)[0].body == body[: 2 * frame]
 
 
 # Small chunks, corked

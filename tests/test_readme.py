@@ -160,6 +160,9 @@ async def test_progress_example_goes_on(
             received += await response.receive_some()
         assert received == pattern(1000)
     assert capsys.readouterr().out.count("five seconds, and not through yet\n") > 2
+    async with open_client(app) as client:
+        for _ in range(2):  # the handler has returned
+            assert (await client.request("HEAD", "/")).headers["Content-Length"] == "1000"
 
 
 def test_commands_need_only_python_and_pip() -> None:

@@ -6,7 +6,7 @@ import itertools
 import logging
 import re
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -47,7 +47,7 @@ from trio_stream import (
 )
 from trio_stream._readiness import HAVE_EPOLL
 from trio_stream._routing import Router
-from trio_stream._stream_transport import open_transport
+from trio_stream._stream_transport import StreamTransport, open_transport
 from trio_stream._timeouts import TimeoutWatch
 from trio_stream._tls import TLSTransport
 
@@ -461,6 +461,33 @@ async def test_what_is_no_tls_after_the_handshake_ends_the_connection(
         with pytest.raises(ssl.SSLError, match="ALERT"):
             await peer.receive_until_eof()
         assert peer.stats.aborts[AbortReason.CLIENT_CLOSED] == 1
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_a_send_that_fails_without_a_hang_up_is_told(
+    size: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons: list[AbortReason | None] = []
+    app = App(cancel_on_abort=False)
+
+    def fail(*_: object) -> int:
+        raise trio.BrokenResourceError
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        res.on_aborted(lambda res: reasons.append(res.abort_reason))
+        monkeypatch.setattr(StreamTransport, "send_some", fail)
+        await res.send_chunk(bytes(size), 2_000_000)
+        await res.wait_aborted()
+
+    with trio.fail_after(10):
+        async with serve_memory(app) as below:
+            peer = TLSPeer(below, client_context())
+            await peer.shake_hands()
+            await peer.send_all(get("/"))
+            with suppress(trio.BrokenResourceError, ssl.SSLError):
+                await peer.receive_some()
+    assert reasons == [AbortReason.CLIENT_CLOSED]
 
 
 # The transport alone...

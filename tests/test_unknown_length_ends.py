@@ -141,14 +141,14 @@ async def test_body_is_dropped_where_there_is_none(
 ) -> None:
     async def handler(res: Response, _: Request) -> None:
         res.write_status(status)
-        for _round in range(2):
+        for offset in (100_000, 200_000):
             if way == "send_chunk":
                 assert await res.send_chunk(bytes(100_000)) == (True, True)
             elif way == "try_write":
                 assert res.try_write(bytes(100_000)) == (True, 100_000)
             elif way == "write":
                 assert res.write(bytes(100_000)) is (window > 1)
-            assert res.get_write_offset() == 0
+            assert res.get_write_offset() == (0 if way == "trailers" else offset)
         if way == "trailers":
             assert res.end(bytes(1000), trailers={"X": "1"}) is (window > 1)
         assert client.unread == (min(window, len(head) + 37))

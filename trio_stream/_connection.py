@@ -343,7 +343,7 @@ class Connection:
                 request_id=self._request_id if request is None else request.id,
                 duration=self._now() - self._began_at,
                 status=status,
-                body_bytes=response.get_write_offset(),
+                body_bytes=response._body_bytes,
                 parks=response._parks,
                 abort_reason=response.abort_reason,
             )

@@ -28,7 +28,7 @@ _CORKED_CHUNKS = 512  # a system call takes 1024 pieces
 
 # With data that is lent, nothing is copied as long as somebody waits for it to go. Larger frames
 # would be no cheaper.
-_LENT_FRAME_SIZE = 256 * 1024
+LENT_FRAME_SIZE = 256 * 1024
 
 # A client may take frames as fast as they come. Of more than so much, the rest goes after others
 # have had a turn.
@@ -155,8 +155,8 @@ class Outgoing:
         if isinstance(data, FilePart):
             return self._send_file(data)
         if self._is_chunked:
-            accepted = self._send_chunked(data, is_lent=is_lent)
-        elif self._unsent:
+            return self._send_chunked(data, is_lent=is_lent)
+        if self._unsent:
             size = sum(map(len, self._unsent))
             accepted = self._transport.send_some(*self._unsent, data)
             self._unsent = after(accepted, self._unsent)
@@ -233,6 +233,10 @@ class Outgoing:
         self._corked = []
         self.corked_size = 0
 
+    def drop(self, size: int) -> None:
+        """Accept `size` bytes of a body that is not sent, such as that of an answer to HEAD."""
+        self.offset += size
+
     def copy_unsent(self) -> None:
         """Keep what is left of lent data, which its owner wants back."""
         if self._unsent:
@@ -278,10 +282,10 @@ class Outgoing:
     # Chunked (RFC 9112 section 7.1)...
 
     def _send_chunked(self, data: Bytes, *, is_lent: bool) -> int:
-        frame_size = _LENT_FRAME_SIZE if is_lent else FRAME_SIZE
+        frame_size = LENT_FRAME_SIZE if is_lent else FRAME_SIZE
         size = len(data)
         if size <= frame_size:
-            return size if self._send_frame(data, is_lent=is_lent) else 0
+            return self._count(size if self._send_frame(data, is_lent=is_lent) else 0, size)
         accepted = 0
         view = memoryview(data)
         while accepted < size:
@@ -291,9 +295,10 @@ class Outgoing:
             frame = view[accepted : accepted + frame_size]
             if not self._send_frame(frame, is_lent=is_lent):
                 break
-            accepted += len(frame)
+            accepted += self._count(len(frame), len(frame))  # if the next one fails, this has gone
             if self._unsent:
                 break
+        self.blocked = self.blocked or accepted < size
         return accepted
 
     def _send_frame(self, frame: Bytes, *, is_lent: bool) -> bool:

@@ -115,6 +115,7 @@ class SendingResponse(ResponseBase):
             return GONE
         if self._ended or total_size != self._total_size:
             if self._ended and not self._has_body:
+                self._outgoing.drop(len(view))
                 return DONE  # to a GET it would go on, and need not look at what this returns
             self._check_body_is_open()
             self._check_total_size(total_size)
@@ -128,6 +129,7 @@ class SendingResponse(ResponseBase):
         has_body = self._head_started or self._protocol.response_has_body(self._head.status)
         if not (missing and has_body):
             self._end(b"")
+            self._outgoing.drop(len(view))
             return GONE if self.aborted else DONE
         if not view:
             return SENT
@@ -164,6 +166,7 @@ class SendingResponse(ResponseBase):
 
     def _try_write(self, view: bytes | memoryview, *, is_lent: bool = False) -> int:
         if not self._has_body:
+            self._outgoing.drop(len(view))
             return len(view)
         if self._outgoing.queued:
             self._flush()
@@ -199,6 +202,8 @@ class SendingResponse(ResponseBase):
         self._plain_until = 0
         if self._has_body:
             self._outgoing.queue(view)
+        else:
+            self._outgoing.drop(len(view))
         if self._total_size is None:
             tail = self._protocol.finish_chunks(trailers if self._has_body else ())
             self._outgoing.finish(tail)

@@ -70,7 +70,8 @@ class WritingResponse(SendingResponse):
         back to send them together, until the handler next lets others run. What `write` has queued
         does not count before it is sent, so `await drain()` before you note an offset to go on
         from. After an abort, what the transport will not get is taken off again before `on_aborted`
-        handlers run.
+        handlers run. Of a body that is dropped, as in an answer to HEAD, all counts: what goes on
+        from here comes to its end as it would for GET.
         """
         return self._outgoing.offset
 
@@ -131,7 +132,8 @@ class WritingResponse(SendingResponse):
 
         Returns:
           `ok`, whether all of `data` was accepted, and `accepted`, how many bytes of it were. An
-          aborted response accepts nothing.
+          aborted response accepts nothing; of the call in which it is aborted, `get_write_offset`
+          tells what has gone.
 
         Raises:
           ValueError: A `total_size` was given before.
@@ -181,6 +183,8 @@ class WritingResponse(SendingResponse):
         self._plain_until = 0
         if self._has_body:
             self._outgoing.queue(view)
+        else:
+            self._outgoing.drop(len(view))
         self._flush()
         is_flushed = self._outgoing.is_flushed
         self._failed_try = self._failed_try or not is_flushed
@@ -349,6 +353,11 @@ class WritingResponse(SendingResponse):
     def _cut_stream(self) -> None:
         """Have the body end with `end` only, and be incomplete if the handler returns instead."""
         self._stream_was_cut = True
+
+    @property
+    def _body_bytes(self) -> int:
+        """How many bytes of the body the client gets."""
+        return self._outgoing.offset if self._has_body else 0
 
     @property
     def _drops_body(self) -> bool:

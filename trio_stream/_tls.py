@@ -206,7 +206,9 @@ class TLSTransport(Transport):
             self._break()
             raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
         except trio.BrokenResourceError:
-            pass  # some may have gone; the next call will raise, and the user is told
+            # Some may have gone, so it is not for the caller: the user is told.
+            self._break()
+            self.notify_soon()
         return accepted
 
     def _flush(self) -> bool:
