@@ -162,7 +162,9 @@ async def test_progress_example_goes_on(
     assert capsys.readouterr().out.count("five seconds, and not through yet\n") > 2
     async with open_client(app) as client:
         for _ in range(2):  # the handler has returned
-            assert (await client.request("HEAD", "/")).headers["Content-Length"] == "1000"
+            response = await client.request("HEAD", "/")
+            assert response.headers["Content-Length"] == "1000"
+            assert await response.read() == b""
 
 
 def test_commands_need_only_python_and_pip() -> None:
