@@ -145,7 +145,8 @@ class Config:
 
     While it is waited for, each second costs a second of this, and each byte earns what it may take
     at the minimum rate, up to the whole again. Looked at once in this time, so a client that is
-    only a little too slow stays so much longer.
+    only a little too slow stays so much longer; that it was is found afterwards, too, while nobody
+    waits for it or in its next response.
     """
 
     request_timeout: float = inf
