@@ -49,12 +49,14 @@ async def relay(res: Response, req: Request) -> None:
     fields.append(("Via", "1.1 trio_stream"))
     query = "".join(req.target.partition("?")[1:])  # the target itself may name another host
     # Not one client for all, which would keep the cookies of one user and send them for the next.
-    async with httpx.AsyncClient(timeout=TIMEOUT, verify=SSL_CONTEXT, trust_env=False) as client:
-        request = client.build_request(
+    async with httpx.AsyncClient(verify=SSL_CONTEXT, trust_env=False) as client:
+        # Not `build_request`, which would ask for codings that the client may not know.
+        request = httpx.Request(
             req.method,
             f"{UPSTREAM}{req.raw_path}{query}",
-            headers=fields,
+            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in fields],
             content=req.body if has_body else None,
+            extensions={"timeout": TIMEOUT.as_dict()},
         )
         try:
             answer = await client.send(request, stream=True)
@@ -72,7 +74,9 @@ async def relay(res: Response, req: Request) -> None:
 
 async def send_answer(res: Response, answer: httpx.Response) -> None:
     res.write_status(answer.status_code)
-    for name, value in end_to_end(answer.headers.multi_items()):
+    # Byte by byte: httpx would guess the charset of values.
+    fields = [(name.decode("ascii"), value.decode("latin-1")) for name, value in answer.headers.raw]
+    for name, value in end_to_end(fields):
         res.write_header(name, value)
     length = answer.headers.get("Content-Length")
     if length == "0" or answer.status_code in (204, 304):

@@ -15,7 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.clients import until
-from tests.harness import connect, get, pattern, start_server
+from tests.harness import connect, get, pattern, start_server, without_date
 from tests.test_examples import run_example
 from trio_stream import AbortReason, App, Request, Response
 from trio_stream.testing import open_client
@@ -289,6 +289,31 @@ async def test_relay_relays() -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
             response = await client.get(f"http://127.0.0.1:{server.port}/tell")
             assert response.status_code == 502
+
+
+@quiet_httpx
+async def test_relay_adds_and_changes_no_field() -> None:
+    seen: list[tuple[str, str]] = []
+    upstream_app = App()
+
+    @upstream_app.get("/")
+    def answer(res: Response, req: Request) -> None:
+        seen.extend(req.headers.items())
+        res.write_header("X-Name", "€ ä".encode())
+        res.end(b"hello")
+
+    relay = run_example("relay")
+    async with serving(upstream_app, relay["app"]) as [upstream, server]:
+        relay["relay"].__globals__["UPSTREAM"] = f"http://127.0.0.1:{upstream.port}"
+        async with await connect(server.port) as client:
+            await client.send_all(
+                b"GET / HTTP/1.1\r\nHost: x\r\nX: caf\xe9\r\nConnection: close\r\n\r\n"
+            )
+            received = without_date(b"".join([data async for data in client]))
+    host = f"127.0.0.1:{upstream.port}"
+    assert sorted(seen) == [("Host", host), ("Via", "1.1 trio_stream"), ("X", "caf\xe9")]
+    head = b"HTTP/1.1 200 OK\r\nX-Name: %b\r\nContent-Length: 5\r\n" % "€ ä".encode()
+    assert received == head + b"Connection: close\r\n\r\nhello"
 
 
 @pytest.mark.parametrize(
