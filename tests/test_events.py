@@ -190,6 +190,18 @@ async def test_comments_do_not_pile_up_for_a_client_that_stalls(autojump_clock: 
     assert len(comments) >= 16
 
 
+async def test_nothing_begins_in_a_cancelled_scope() -> None:
+    async def handler(res: Response, _: Request) -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with res.events():
+                pass
+        assert scope.cancelled_caught
+        res.end(b"nothing")
+
+    assert (await answer(handler)).endswith(b"\r\n\r\nnothing")
+
+
 async def test_send_is_a_checkpoint() -> None:
     async def send(events: EventStream) -> None:
         with assert_checkpoints():

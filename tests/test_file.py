@@ -185,9 +185,9 @@ def test_variants(path: Path) -> None:
             open_variant(".gz")
 
 
-@pytest.mark.parametrize("file", [None, 7, b"name", ["name"]])
+@pytest.mark.parametrize("file", [None, 7, b"name", ["name"], io.BytesIO(b"name")])
 def test_variants_of_what_is_no_file(file: object) -> None:
-    with pytest.raises(TypeError, match="a file is a path, or has a fileno"):
+    with pytest.raises(TypeError, match="a file is a path, or has a descriptor"):
         open_variants(file)  # type: ignore[arg-type]
 
 

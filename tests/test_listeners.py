@@ -113,8 +113,10 @@ async def test_what_is_no_port_is_refused(port: Any) -> None:  # noqa: ANN401
 
 
 async def test_without_a_host_there_is_nothing() -> None:
-    with pytest.raises(ValueError, match="no host to listen on"):
-        await App().serve(host=())
+    hosts: tuple[str | list[str], ...] = ([], "", ["127.0.0.1", ""])
+    for host in hosts:
+        with pytest.raises(ValueError, match="no host to listen on"):
+            await App().serve(host=host)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="needs Linux")
@@ -214,6 +216,19 @@ async def test_a_unix_socket_is_there_while_it_is_served(path: Path) -> None:
         with pytest.raises(LookupError, match="has no port"):
             _ = server.port
     assert not path.exists()
+
+
+@pytest.mark.parametrize("mode", [660, "660", -1])
+async def test_a_mode_is_no_decimal_number(path: Path, mode: int) -> None:
+    hint = "" if mode == -1 else ", such as 0o660"
+    message = f"^unix_mode must be permissions up to 0o777{hint}, not {mode!r}$"
+    with pytest.raises(ValueError, match=message):
+        await App().serve(unix=path, unix_mode=mode)
+
+
+async def test_a_path_is_not_empty() -> None:
+    with pytest.raises(ValueError, match="the path of a Unix socket must not be empty"):
+        await App().serve(unix="")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o666, 0o777])

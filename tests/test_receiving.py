@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from copy import copy
+from pickle import dumps, loads
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -406,6 +408,22 @@ async def test_limit_of_whole_readers(
     assert received.startswith(b"HTTP/1.1 %d " % status)
 
 
+@pytest.mark.parametrize("limit", [-1, "5", 1.5])
+async def test_a_limit_is_a_number_of_bytes(limit: int) -> None:
+    async def handler(res: Response, req: Request) -> None:
+        for read in (req.read, req.text, req.json, req.form):
+            with pytest.raises(
+                ValueError, match=f"must be a number of bytes, or None, not {limit!r}"
+            ):
+                await read(limit)
+        res.end(await req.read())
+
+    async with open_client(app_with(handler)) as client:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        response = await client.request("POST", "/", headers=headers, body=b"a=b")
+        assert await response.read() == b"a=b"
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize(("limit", "status"), [(10, 200), (9, 413)])
 async def test_limit_is_of_what_is_left(
@@ -452,10 +470,15 @@ async def test_handler_may_refuse_with_any_status(
         assert (await client.request("POST", "/")).status_code == status  # on the same connection
 
 
-@pytest.mark.parametrize("status", [-1, 200, 399, 600])
+@pytest.mark.parametrize("status", [-1, 200, 399, 600, 404.5, "404"])
 def test_refusal_has_the_status_of_an_error(status: int) -> None:
-    with pytest.raises(ValueError, match=f"from 400 to 599, not {status}$"):
+    with pytest.raises(ValueError, match=f"from 400 to 599, not {status!r}$"):
         BadRequestError("no", status)
+
+
+def test_refusals_can_be_copied_and_pickled() -> None:
+    for error in (copy(BadRequestError("no", 404)), loads(dumps(BadRequestError("no", 404)))):
+        assert (str(error), error.status) == ("no", 404)
 
 
 async def test_refusal_in_a_nursery_is_one(autojump_clock: object) -> None:

@@ -172,6 +172,17 @@ async def test_any_bytes_like_object_is_sent(kind: Kind, data: bytes) -> None:
             assert await peer.receive_exactly(6) == b"\1\0\2\0\3\0"
 
 
+async def test_try_end_needs_a_total() -> None:
+    def handler(res: Response, _: Request) -> None:
+        with pytest.raises(TypeError, match="total_size must be an integer, not None"):
+            res.try_end(b"x", None)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"trailers must be a mapping, not \[\('A', 'b'\)\]"):
+            res.end(b"x", trailers=[("A", "b")])  # type: ignore[arg-type]
+        res.end(b"sorry")
+
+    assert (await answer(handler)).endswith(b"\r\n\r\nsorry")
+
+
 async def test_empty_array_is_no_data() -> None:
     def handler(res: Response, _: Request) -> None:
         assert res.try_end(array.array("I"), 1) == (True, False)
@@ -196,7 +207,7 @@ async def test_empty_array_is_no_data() -> None:
             memoryview(b"abcdef")[::2],
             3,
             TypeError,
-            "memoryview: casts are restricted to C-contiguous views",
+            "the bytes of a body must be contiguous, as bytes(data) makes them",
         ),
     ],
 )

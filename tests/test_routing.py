@@ -16,7 +16,7 @@ from trio_stream._routing import ANY, Router
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
 # The name of the route that answers, or what the built-in one says; and the parameters.
 Found: TypeAlias = tuple[str, dict[str, str]]
@@ -428,6 +428,11 @@ def test_registering_fails(routes: list[str], pattern: str, message: str, method
     assert second not in found
 
 
+def test_limits_are_a_config() -> None:
+    with pytest.raises(TypeError, match="config must be a Config, not {'stall_timeout': 3}"):
+        App(config={"stall_timeout": 3})  # type: ignore[arg-type]
+
+
 def test_registering_what_is_no_handler_fails() -> None:
     app = App()
     with pytest.raises(TypeError) as error:
@@ -440,8 +445,12 @@ def test_registering_what_is_no_handler_fails() -> None:
     async def generate(res: Response, req: Request) -> AsyncIterator[bytes]:
         yield b"hello"
 
-    with pytest.raises(TypeError, match="the handler of '/a' must not yield"):
-        app.get("/a", generate)
+    def generate_at_once(res: Response, req: Request) -> Iterator[bytes]:
+        yield b"hello"
+
+    for handler in (generate, generate_at_once):
+        with pytest.raises(TypeError, match="the handler of '/a' must not yield"):
+            app.get("/a", handler)
     with pytest.raises(TypeError, match="a route needs a path, as in "):
         app.get(generate)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="check must be callable, not 5"):

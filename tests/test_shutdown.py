@@ -245,7 +245,7 @@ async def test_what_takes_longer_is_cut_off(
     ]
 
 
-@pytest.mark.parametrize("grace", [-1, nan])
+@pytest.mark.parametrize("grace", [-1, nan, "5"])
 async def test_a_grace_must_be_a_number(grace: float) -> None:
     server = Server(App()._router, Config())
     with pytest.raises(ValueError, match="grace must be a number of seconds, and not negative"):

@@ -103,6 +103,13 @@ async def test_window_is_exact(window: int) -> None:
         assert received[HEAD_SIZE:] == (BODY if window else b"")
 
 
+@pytest.mark.parametrize("most", [0, -1])
+async def test_nothing_is_no_number_of_bytes(most: int) -> None:
+    async with open_client(App()) as client:
+        with pytest.raises(ValueError, match=f"max_bytes must be at least 1, not {most}"):
+            await client.receive_some(most)
+
+
 async def test_window_of_the_default() -> None:
     async def handler(res: Response, req: Request) -> None:
         await res.send_chunk(bytes(10**6), 10**6)

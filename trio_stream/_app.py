@@ -58,6 +58,8 @@ class App(Routes):
     """
 
     def __init__(self, *, config: Config | None = None, cancel_on_abort: bool = True) -> None:
+        if not isinstance(config, Config | None):
+            raise TypeError(f"config must be a Config, not {config!r}")
         self.config = config or Config()
         super().__init__(cancel_on_abort=cancel_on_abort)
         self._lifespans: list[Callable[[], AbstractAsyncContextManager[object]]] = []

@@ -17,7 +17,10 @@ class BadRequestError(Exception):
     """
 
     def __init__(self, message: str, status: int) -> None:
-        if not 400 <= status <= 599:
+        if status not in range(400, 600):
             raise ValueError(f"the status of a bad request is from 400 to 599, not {status!r}")
-        super().__init__(message)
+        super().__init__(message, status)  # all that it takes to make a copy
         self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[0])

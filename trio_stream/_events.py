@@ -112,6 +112,7 @@ async def open_event_stream(
     """As `Response.events`."""
     if not keep_alive > 0:
         raise ValueError(f"keep_alive must be more than 0 seconds, not {keep_alive!r}")
+    await trio.lowlevel.checkpoint()
     response._write_default_header("Content-Type", "text/event-stream")
     response._write_default_header("Cache-Control", "no-store")
     response._write_default_header("X-Accel-Buffering", "no")  # or nginx would collect events

@@ -241,8 +241,10 @@ def open_variants(file: StrPath | HasFileno) -> OpenVariant:
     if isinstance(file, str | os.PathLike):
         path = os.fspath(file)
         return lambda suffix: open_file(path + suffix)
-    if not hasattr(file, "fileno"):
-        raise TypeError(f"a file is a path, or has a fileno(), unlike {file!r}")
+    try:
+        file.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        raise TypeError(f"a file is a path, or has a descriptor, unlike {file!r}") from None
 
     def borrow(suffix: str) -> OpenFile:
         if suffix:

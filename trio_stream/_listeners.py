@@ -71,7 +71,8 @@ async def open_listeners(listen: ListenOptions) -> AsyncIterator[Sequence[trio.S
     Raises:
       OSError: An address can't be bound; the message says why, and `filename` which one: a
         descriptor, the path of a Unix socket, or a host and a port.
-      ValueError: There is no host, or a port is out of range.
+      ValueError: There is no host or no path, a port is out of range, or there are no such
+        permissions.
     """
     listeners: list[trio.SocketListener] = []
     with ExitStack() as stack:
@@ -88,6 +89,7 @@ async def open_listeners(listen: ListenOptions) -> AsyncIterator[Sequence[trio.S
             with _named(fd):
                 add(_take_listener(fd))
         if listen.unix is not None:
+            _check_unix(listen.unix, listen.unix_mode)
             with _named(str(listen.unix)):
                 add(_open_unix_listener(Path(listen.unix), listen.unix_mode, stack))
         if not listeners:
@@ -172,13 +174,21 @@ def describe_address(address: object, scheme: str = "http") -> str:
     return f"unix:{socket_name(address)}"
 
 
+def _check_unix(path: StrPath, mode: object) -> None:
+    if not os.fspath(path):
+        raise ValueError("the path of a Unix socket must not be empty")
+    if not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        hint = f", such as 0o{mode}" if re.fullmatch("[0-7]{3}", str(mode)) else ""
+        raise ValueError(f"unix_mode must be permissions up to 0o777{hint}, not {mode!r}")
+
+
 def _hosts(listen: ListenOptions) -> list[tuple[str | None, int]]:
     if listen.port not in range(65536):  # as "80" is not
         raise ValueError(f"{listen.port!r} is not a port (0 to 65535)")
     if listen.host is None:
         return [(None, listen.port)]
     hosts = [listen.host] if isinstance(listen.host, str) else listen.host
-    if not hosts:
+    if not hosts or "" in hosts:
         raise ValueError("there is no host to listen on; None is for all interfaces")
     return [split_host(host, listen.port) for host in hosts]
 

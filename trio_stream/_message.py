@@ -50,8 +50,9 @@ class Message(ABC):
 
         Raises:
           BadRequestError: 413: the body is larger. Or as `body.receive_some`: 400, 408 or 431.
+          ValueError: `max_bytes` is not a number of bytes.
         """
-        limit = self._max_body_size if max_bytes is None else max_bytes
+        limit = self._limit(max_bytes)
         pieces = []
         size = 0
         async for data in self.body:
@@ -83,6 +84,13 @@ class Message(ABC):
             return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
             raise BadRequestError(f"the body is not JSON: {exc}", 400) from None
+
+    def _limit(self, max_bytes: object) -> int:
+        if max_bytes is None:
+            return self._max_body_size
+        if not isinstance(max_bytes, int) or max_bytes < 0:
+            raise ValueError(f"max_bytes must be a number of bytes, or None, not {max_bytes!r}")
+        return max_bytes
 
     def _content_type(self) -> tuple[str, dict[str, str]]:
         return parse_content_type(self.headers.get("Content-Type", ""))

@@ -70,7 +70,7 @@ def byte_view(data: Buffer) -> bytes | memoryview:
     """The bytes of `data`, not copied.
 
     Raises:
-      TypeError: It is not bytes-like.
+      TypeError: It is not bytes-like, or has gaps.
     """
     if isinstance(data, bytes):
         return data
@@ -81,6 +81,8 @@ def byte_view(data: Buffer) -> bytes | memoryview:
     except TypeError:
         kind = type(data).__name__
         raise TypeError(f"the body is sent as bytes, and this is of type {kind!r}") from None
+    if not view.c_contiguous:
+        raise TypeError("the bytes of a body must be contiguous, as bytes(data) makes them")
     # A view with a zero in its shape can't be cast.
     return view.cast("B") if view.nbytes else b""
 

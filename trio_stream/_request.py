@@ -154,7 +154,7 @@ class Request(Message):
         Raises:
           BadRequestError: 413: it does.
         """
-        limit = self._max_body_size if max_bytes is None else max_bytes
+        limit = self._limit(max_bytes)
         if self.body._to_come > limit:
             raise too_large(limit)
         return limit
@@ -185,8 +185,9 @@ class Request(Message):
         What has not been read of a part when the next one is asked for is dropped.
 
         Raises:
-          BadRequestError: 415: it is not `multipart/form-data`. From the iteration, 400: the form
-            is malformed; 413: it has more than `Config.max_form_fields` parts.
+          BadRequestError: 415: it is not `multipart/form-data`; 400: its boundary is not valid.
+            From the iteration, 400: the form is malformed; 413: it has more than
+            `Config.max_form_fields` parts.
           RuntimeError: The library for it is not installed: `pip install trio-stream[forms]`.
         """
         return self._parts()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from ._grammar import TOKEN
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # RFC 9110 sections 5.1 and 5.5; RFC 9112 section 4, where obs-text is left out.
 _FIELD_NAME = re.compile(TOKEN)
@@ -112,6 +109,8 @@ def trailer_fields(trailers: Mapping[str, str | bytes | int]) -> list[tuple[byte
       ValueError, TypeError: As `Response.write_header`; or the field has a meaning only before the
         body.
     """
+    if not isinstance(trailers, Mapping):
+        raise TypeError(f"trailers must be a mapping, not {trailers!r}")
     fields = []
     for name, value in trailers.items():
         _check_name(name)

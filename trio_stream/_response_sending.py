@@ -113,7 +113,7 @@ class SendingResponse(ResponseBase):
     def _try_end(self, view: bytes | memoryview | FilePart, total_size: int) -> SendResult:
         if self._abort_reason is not None:
             return GONE
-        if self._ended or total_size != self._total_size:
+        if self._ended or self._total_size is None or total_size != self._total_size:
             if self._ended and not self._has_body:
                 self._outgoing.drop(len(view))
                 return DONE  # to a GET it would go on, and need not look at what this returns

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from inspect import isasyncgenfunction
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
@@ -69,11 +69,11 @@ class Router:
 
         Raises:
           ValueError: The pattern is malformed, or has a route for this method.
-          TypeError: The handler can't be called, or is an async generator.
+          TypeError: The handler can't be called, or is a generator.
         """
         if not callable(handler):
             raise TypeError(f"the handler of {pattern!r} must be callable, not {handler!r}")
-        if isasyncgenfunction(handler):
+        if isasyncgenfunction(handler) or isgeneratorfunction(handler):
             raise TypeError(f"the handler of {pattern!r} must not yield; it can `await send_chunk`")
         if not pattern.startswith("/"):
             raise ValueError(f"a path pattern starts with '/', unlike {pattern!r}")

@@ -124,17 +124,16 @@ class Server:
         Raises:
           ValueError: The grace is negative, or no number.
         """
-        if grace is None:
-            grace = self._config.shutdown_grace
-        if not grace >= 0:
-            raise ValueError(f"grace must be a number of seconds, and not negative: {grace!r}")
+        seconds: object = self._config.shutdown_grace if grace is None else grace
+        if not isinstance(seconds, int | float) or not seconds >= 0:
+            raise ValueError(f"grace must be a number of seconds, and not negative: {seconds!r}")
         if not self.stats.shutting_down:
             logger.info(
                 "shutting down: %s under way, which may take %g seconds",
                 count(self.stats.active_responses, "response"),
-                grace,
+                seconds,
             )
-        self._grace.deadline = min(self._grace.deadline, trio.current_time() + grace)
+        self._grace.deadline = min(self._grace.deadline, trio.current_time() + seconds)
         self.stats.shutting_down = True
         if not self._has_begun:
             self._limit_lifespans()

@@ -12,12 +12,15 @@ many bytes, to the byte::
             await trio.testing.wait_all_tasks_blocked()
             assert client.stats.aborts[AbortReason.CLIENT_CLOSED] == 1
 
+An exception that a handler raises is logged and answered, as in a server, and not raised here.
+
 All time is Trio's, so with an autojump clock a stall of a minute takes no time. It jumps on while a
 thread is at work, though, and files are read by threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Protocol
@@ -151,6 +154,7 @@ class Client:
 
         Raises:
           trio.BrokenResourceError: The server has closed the connection.
+          trio.ClosedResourceError: The client has, by `send_eof` or `vanish`.
         """
         await trio.lowlevel.checkpoint()
         self._transport.send_to_server(data)
@@ -160,7 +164,10 @@ class Client:
 
         Raises:
           trio.BrokenResourceError: The server reset the connection.
+          ValueError: `max_bytes` is less than 1.
         """
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
         return await self._transport.receive_from_server(max_bytes)
 
     def send_eof(self) -> None:
@@ -178,7 +185,7 @@ class Client:
         method: str,
         target: str,
         *,
-        headers: Iterable[tuple[str, str]] = (),
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         body: bytes = b"",
     ) -> ClientResponse:
         """Send a request, and wait for the head of its response.
@@ -188,6 +195,7 @@ class Client:
 
         Raises:
           trio.BrokenResourceError: The server reset the connection.
+          trio.ClosedResourceError: As `send_all`.
           h11.RemoteProtocolError: The server closed it, or answered with something else than HTTP.
           h11.LocalProtocolError: The last response said that it is the last one of the connection.
           RuntimeError: It was not read to its end.
@@ -196,7 +204,7 @@ class Client:
             raise RuntimeError("read the last response to its end before the next request")
         if self._h11.our_state is not h11.IDLE:
             self._h11.start_next_cycle()
-        fields = list(headers)
+        fields = list(headers.items() if isinstance(headers, Mapping) else headers)
         names = {name.lower() for name, _ in fields}
         if "host" not in names:
             fields.insert(0, ("Host", "memory"))
@@ -241,7 +249,8 @@ class ClientResponse:
         """The next bytes of the body; `b""` at its end.
 
         Args:
-          max_bytes: The most that is received from the server for this, framing included.
+          max_bytes: The most that is received from the server for this, framing included. What came
+            with the head is not limited.
 
         Raises:
           h11.RemoteProtocolError: The server closed the connection before the end of the body.
