@@ -429,7 +429,7 @@ def test_registering_fails(routes: list[str], pattern: str, message: str, method
 
 
 def test_limits_are_a_config() -> None:
-    with pytest.raises(TypeError, match="config must be a Config, not {'stall_timeout': 3}"):
+    with pytest.raises(TypeError, match="config must be a Config, not "):
         App(config={"stall_timeout": 3})  # type: ignore[arg-type]
 
 

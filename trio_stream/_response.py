@@ -94,8 +94,8 @@ class Response(WritingResponse):
     ) -> SendResult:
         """Answer with a file, or with what the client asks for of it.
 
-        All of RFC 9110 that is about files is done: `ETag` and `Last-Modified`, conditions, ranges,
-        and their 206, 304, 412 and 416, unless another status than 200 was written before. Fields
+        It does what RFC 9110 has for files: `ETag` and `Last-Modified`, conditions, ranges, and
+        their 206, 304, 412 and 416, unless another status than 200 was written before. Fields
         that were written before stay as they are; conditions are about the file, though, and not
         about an `ETag` that was written.
 

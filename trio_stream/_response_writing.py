@@ -44,6 +44,8 @@ class WritingResponse(SendingResponse):
     def write_header(self, name: str, value: str | bytes | int) -> Self:
         """Add a header field. One that is added twice is sent twice, as `Set-Cookie` needs it.
 
+        If the handler raises, the error is answered with a head of its own, and none of these.
+
         Args:
           name: A token, in any case (RFC 9110 section 5.6.2).
           value: Text is sent as ISO-8859-1.
@@ -105,7 +107,8 @@ class WritingResponse(SendingResponse):
 
         There is one such handler; the last one registered counts. Only a failed try arms the next
         call, so what `handler` returns (by custom whether its own try went through) is not looked
-        at. An exception in it aborts the response. (uWebSockets: `onWritable`.)
+        at. An exception in it aborts the response. While a `send_chunk` is parked, whose try has
+        failed as well, `handler` is called, too, but may not send. (uWebSockets: `onWritable`.)
 
         Raises:
           TypeError: `handler` can't be called, or is a coroutine function.
