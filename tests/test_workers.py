@@ -703,18 +703,21 @@ def test_a_worker_is_found_once(channel: socket.socket) -> None:
     worker._channel.close()
 
 
+@pytest.mark.parametrize("grace", [2.5, inf])
 @pytest.mark.parametrize("has_read", [False, True])
-async def test_a_worker_ends_with_its_supervisor(channel: socket.socket, has_read: bool) -> None:
+async def test_a_worker_ends_with_its_supervisor(
+    channel: socket.socket, has_read: bool, grace: float
+) -> None:
     worker = take_worker()
     assert worker is not None
     with trio.open_signal_receiver(signal.SIGTERM) as signals, worker.watch_supervisor():
-        worker.tell_ready(2.5)
+        worker.tell_ready(grace)
         if has_read:
             channel.recv(10)
         channel.close()
         with trio.fail_after(10):
             assert await anext(signals) == signal.SIGTERM
-        worker.tell_ready(2.5)  # nobody hears it
+        worker.tell_ready(grace)  # nobody hears it
     assert isinstance(worker, Worker)
 
 

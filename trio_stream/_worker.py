@@ -59,7 +59,7 @@ class Worker:
             if is_over.is_set():
                 return
             os.kill(os.getpid(), signal.SIGTERM)
-            if not is_over.wait(self._grace + MARGIN):
+            if not is_over.wait(min(self._grace + MARGIN, threading.TIMEOUT_MAX)):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         thread = threading.Thread(target=wait_for_end, name="watch supervisor", daemon=True)
