@@ -171,7 +171,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def open_descriptors() -> set[tuple[str, str]]:
-    """Each open descriptor of this process, with what it refers to."""
+    """Each open descriptor of this process, with what it refers to.
+
+    The garbage of other tests may be collected, and so its descriptors closed, at any time: there
+    may be fewer than before.
+    """
     descriptors = set()
     for path in list(Path("/proc/self/fd").iterdir()):
         with suppress(FileNotFoundError):  # it was the one that the directory was read by

@@ -168,6 +168,7 @@ async def test_a_record_tells_how_it_ended(log: pytest.LogCaptureFixture, kind: 
         ("", "unix:"),
         ("/run/x", "/run/x"),
         (b"\0x", "@x"),
+        (b"\0x\n\xff", "@x\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"),
         (("::1", 80, 0, 0), "::1"),
     ],
 )

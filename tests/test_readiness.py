@@ -302,7 +302,7 @@ async def test_leaving_closes_epoll() -> None:
     async with running_watcher() as watcher:
         assert len(open_descriptors() - before) == 2
         await pass_round(watcher)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_leaving_by_an_exception_closes_epoll() -> None:
@@ -310,7 +310,7 @@ async def test_leaving_by_an_exception_closes_epoll() -> None:
     with pytest.raises(LookupError), ReadinessWatcher():
         assert len(open_descriptors() - before) == 2
         raise LookupError
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_a_cancelled_run_loses_nothing() -> None:

@@ -476,9 +476,16 @@ def test_refusal_has_the_status_of_an_error(status: int) -> None:
         BadRequestError("no", status)
 
 
-def test_refusals_can_be_copied_and_pickled() -> None:
-    for error in (copy(BadRequestError("no", 404)), loads(dumps(BadRequestError("no", 404)))):
-        assert (str(error), error.status) == ("no", 404)
+class TeapotError(BadRequestError):
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 418)
+
+
+@pytest.mark.parametrize("error", [BadRequestError("no", 418), TeapotError("no")])
+def test_refusals_can_be_copied_and_pickled(error: BadRequestError) -> None:
+    for other in (copy(error), loads(dumps(error))):
+        assert type(other) is type(error)
+        assert (str(other), other.args, other.status) == ("no", ("no",), 418)
 
 
 async def test_refusal_in_a_nursery_is_one(autojump_clock: object) -> None:

@@ -461,6 +461,40 @@ async def test_body_is_dropped_where_there_is_none(
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_a_body_ends_at_its_total_where_there_is_none(method: str) -> None:
+    """As it does where there is one."""
+
+    async def handler(res: Response, _: Request) -> None:
+        res.try_end(b"12345", 10)
+        for call in (lambda: res.try_end(b"123456", 10), lambda: res.end(b"123456")):
+            with pytest.raises(ValueError, match="6 bytes"):
+                call()
+        with pytest.raises(ValueError, match="total_size was 10 before, and now it is 11"):
+            res.try_end(b"1", 11)
+        assert res.end(b"12345")
+        assert res.get_write_offset() == 10
+        for call in (lambda: res.try_end(b"1", 10), lambda: res.end(b"")):
+            with pytest.raises(RuntimeError, match="the response is complete"):
+                call()
+
+    body = b"1234512345" if method == "GET" else b""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
+    assert await answer(handler, method) == head + body
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize("total_size", [300, None])
+async def test_a_stream_counts_where_there_is_no_body(method: str, total_size: int | None) -> None:
+    async def handler(res: Response, _: Request) -> None:
+        stream = res.body_stream(total_size)
+        for offset in (100, 200, 300):
+            await stream.send_all(bytes(100))
+            assert res.get_write_offset() == offset
+
+    assert (await answer(handler, method)).count(b"\r\n\r\n") >= 1
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
 async def test_no_chunk_follows_an_empty_one_where_there_is_no_body(method: str) -> None:
     results: list[SendResult] = []
 

@@ -657,7 +657,7 @@ async def test_cancelled_socket_leaves_nothing(name: str, ticks: int) -> None:
                 assert await cancelled_after(ticks, getattr(transport, name))
         assert await receive_until_eof(client) == b""
     gc.collect()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @needs_epoll
@@ -1145,7 +1145,7 @@ async def test_a_stream_is_closed_when_it_cannot_be_watched() -> None:
             async with open_transport(server, Config(), TimeoutWatch(60), watcher):
                 raise AssertionError("it can't be watched")
         assert await receive_until_eof(client) == b""
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("watch", [pytest.param(True, marks=needs_epoll), False])
@@ -1161,7 +1161,7 @@ async def test_a_stream_is_closed_when_the_block_raises(watch: bool) -> None:
             assert watcher._watched == {}
             watcher.__exit__(None, None, None)
         assert await receive_until_eof(client) == b""
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("watch", [pytest.param(True, marks=needs_epoll), False])

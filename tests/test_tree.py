@@ -52,7 +52,7 @@ def read(tree: Tree, path: str) -> bytes:
 def test_open(tree: Tree, path: str) -> None:
     before = open_descriptors()
     assert read(tree, path) == PUBLIC
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 NOT_FOUND = (
@@ -105,7 +105,7 @@ def test_not_found(tree: Tree, path: str) -> None:
         with pytest.raises(FileNotFoundError) as caught:
             take(names)
         assert caught.value.filename == "/".join(names)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("path", ["", "sub", "empty", "in", "in-deep", "self", "self/self"])
@@ -113,7 +113,7 @@ def test_folders_are_no_files(tree: Tree, path: str) -> None:
     before = open_descriptors()
     with pytest.raises(IsADirectoryError):
         tree.open(path.split("/") if path else [])
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_dotfiles(root: Path) -> None:
@@ -237,7 +237,7 @@ def test_walk(tree: Tree) -> None:
         below.append(path)
     assert sorted(below) == ["b.txt", "deep/c.txt"]
     assert list(tree.walk(["empty"])) == []
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_walk_while_the_folder_changes(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_walk_into_trouble(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="broken disk"):
         for _, file in tree.walk([]):
             file.close()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 # Trouble...
@@ -397,7 +397,7 @@ def test_swapped_at_any_step(
     assert at > 5
     assert results <= {PUBLIC, None}
     assert starts_outside or PUBLIC in results
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_swapped_all_the_time(racing: Path) -> None:
@@ -423,4 +423,4 @@ def test_swapped_all_the_time(racing: Path) -> None:
         over.set()
         thread.join()
     assert set(results) <= {PUBLIC, None}
-    assert open_descriptors() == before
+    assert open_descriptors() <= before

@@ -41,7 +41,7 @@ class Outcome(TypedDict):
       target: The request target, as sent.
       http_version: Two digits with a dot.
       status: `None` if nothing was sent.
-      body_bytes: How many bytes of the body were accepted.
+      body_bytes: How many bytes of the body were sent.
       duration: In seconds, from the request's head to the end of the response.
       parks: How often it waited for the client.
       ended: `"done"`, or in lower case why it ended early.
@@ -91,7 +91,7 @@ def log_response(
       request_id: As in an `Outcome`, like what follows.
       duration: In seconds.
       status: `None` if nothing was sent.
-      body_bytes: How many were accepted.
+      body_bytes: How many were sent.
       parks: How often it waited for the client.
       abort_reason: Why it ended early; `None` if it did not.
     """

@@ -13,6 +13,8 @@ from ipaddress import (
 )
 from typing import Any, TypeAlias
 
+from ._wording import printable
+
 Address: TypeAlias = tuple[Any, ...]
 
 _MAPPED_PREFIX = 96  # the bits before an address of IPv4 that is written as IPv6: ::ffff:0:0/96
@@ -27,12 +29,14 @@ def make_address(ip: IPv4Address | IPv6Address, port: int) -> Address:
 def socket_name(address: object) -> str:
     """The name of a Unix socket, as ss(8) shows it: with `@` before one that is no file.
 
+    A client chooses its own, so what is not printable becomes U+FFFD.
+
     Args:
       address: As `socket.getsockname` gives it, text or bytes.
     """
     if isinstance(address, bytes):
         address = address.decode("utf-8", "surrogateescape")
-    return str(address).replace("\0", "@")
+    return printable(str(address).replace("\0", "@"))
 
 
 def is_trusted(address: object, proxies: tuple[str, ...]) -> bool:

@@ -19,8 +19,9 @@ class BadRequestError(Exception):
     def __init__(self, message: str, status: int) -> None:
         if status not in range(400, 600):
             raise ValueError(f"the status of a bad request is from 400 to 599, not {status!r}")
-        super().__init__(message, status)  # all that it takes to make a copy
+        super().__init__(message)
         self.status = status
 
-    def __str__(self) -> str:
-        return str(self.args[0])
+    def __reduce__(self) -> tuple[object, ...]:
+        # Copies are not made by `__init__`, whose arguments are not all in `args`.
+        return type(self).__new__, (type(self), *self.args), self.__dict__

@@ -35,8 +35,6 @@ class BodyStream(trio.abc.SendStream):
         """Send all of `data`."""
         with self._call_under_way():
             await trio.lowlevel.checkpoint()
-            if self._response._drops_body:  # for a HEAD: a stream can't say that it is done
-                return
             ok, _ = await self._response.send_chunk(data, self._total_size)
             if not ok:
                 raise ClientGoneError("sending failed: the client has gone")

@@ -223,8 +223,13 @@ def borrow_file(file: HasFileno) -> OpenFile:
 
     Raises:
       OSError: It is not a regular file.
+      TypeError: It has no descriptor.
     """
-    status = os.fstat(fd := file.fileno())
+    try:
+        fd = file.fileno()
+    except io.UnsupportedOperation:
+        raise TypeError(f"a file is a path, or has a descriptor, unlike {file!r}") from None
+    status = os.fstat(fd)
     _check_regular(file, status)
     name = getattr(file, "name", None)  # an integer, if it has none in the file system
     return OpenFile(fd, Path(name).name if isinstance(name, str) else "", status, is_owned=False)
@@ -241,10 +246,8 @@ def open_variants(file: StrPath | HasFileno) -> OpenVariant:
     if isinstance(file, str | os.PathLike):
         path = os.fspath(file)
         return lambda suffix: open_file(path + suffix)
-    try:
-        file.fileno()
-    except (AttributeError, io.UnsupportedOperation):
-        raise TypeError(f"a file is a path, or has a descriptor, unlike {file!r}") from None
+    if not hasattr(file, "fileno"):
+        raise TypeError(f"a file is a path, or has a descriptor, unlike {file!r}")
 
     def borrow(suffix: str) -> OpenFile:
         if suffix:

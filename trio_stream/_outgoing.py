@@ -81,7 +81,7 @@ def byte_view(data: Buffer) -> bytes | memoryview:
     except TypeError:
         kind = type(data).__name__
         raise TypeError(f"the body is sent as bytes, and this is of type {kind!r}") from None
-    if not view.c_contiguous:
+    if view.nbytes and not view.c_contiguous:
         raise TypeError("the bytes of a body must be contiguous, as bytes(data) makes them")
     # A view with a zero in its shape can't be cast.
     return view.cast("B") if view.nbytes else b""
@@ -92,7 +92,7 @@ class Outgoing:
 
     Attributes:
       offset: How many bytes of the body were accepted: by the transport or, of a frame that it has
-        taken the beginning of and of what is corked, here.
+        taken the beginning of and of what is corked, here; or dropped.
       blocked: Something did not go, and the transport has not been writable since.
       corked_size: How many bytes of it are held back here, to leave with what follows.
       queued: What was queued of the body and has not been accepted yet.

@@ -174,7 +174,7 @@ class Request(Message):
         """
         if self.content_type == "application/x-www-form-urlencoded":
             data = await self.read(max_bytes)
-            if data.strip(b"&").count(b"&") >= self._max_form_fields:
+            if data.removesuffix(b"&").count(b"&") >= self._max_form_fields:
                 raise BadRequestError(f"more than {self._max_form_fields} form fields", 413)
             return await parse_urlencoded(data)
         return await read_form(self._parts(self._check_length(max_bytes)))

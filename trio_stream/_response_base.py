@@ -190,6 +190,11 @@ class ResponseBase:
         return self._head.status if self._head_started else None
 
     @property
+    def _body_bytes(self) -> int:
+        """How many bytes of the body the client gets."""
+        return self._outgoing.offset if self._has_body else 0
+
+    @property
     def _is_over(self) -> bool:
         return self._complete or self._abort_reason is not None
 

@@ -224,7 +224,8 @@ class WritingResponse(SendingResponse):
         self._check_nobody_sends()
         if self._abort_reason is not None:
             return False
-        self._check_body_is_open()
+        if self._has_body or self._outgoing.offset == self._total_size or self._total_size is None:
+            self._check_body_is_open()
         if self._total_size is not None:
             if fields is not None:
                 raise ValueError("trailers can't follow a body of known length (total_size)")
@@ -356,11 +357,6 @@ class WritingResponse(SendingResponse):
     def _cut_stream(self) -> None:
         """Have the body end with `end` only, and be incomplete if the handler returns instead."""
         self._stream_was_cut = True
-
-    @property
-    def _body_bytes(self) -> int:
-        """How many bytes of the body the client gets."""
-        return self._outgoing.offset if self._has_body else 0
 
     @property
     def _drops_body(self) -> bool:

@@ -36,7 +36,7 @@ class Stats:
     body_bytes_received: int = 0
     """Bytes of request bodies that handlers read."""
     body_bytes_sent: int = 0
-    """Bytes of response bodies that were accepted; a chunk that an abort cuts counts in full."""
+    """Bytes of response bodies that were sent; a chunk that an abort cuts counts in full."""
     parks: int = 0
     """How often a send had to wait for its client, or with a large piece for its turn."""
     aborts: Counter[AbortReason] = field(default_factory=Counter)

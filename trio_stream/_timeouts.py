@@ -42,8 +42,8 @@ class TimeoutWatch:
     The timeout is the same for all, so they stay in the order of their deadlines: starting
     and stopping a timer is one dictionary operation, and one sleeping task serves all of them.
 
-    If others have kept the processor for longer than that, what has come in the meantime counts: it
-    is read before anybody is told.
+    If others have kept the processor for longer than that, what has come in the meantime counts: of
+    each client one piece is read before anybody is told (16 KiB of a head, 256 KiB of a body).
     """
 
     def __init__(self, timeout: float) -> None:
