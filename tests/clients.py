@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import random
 import socket
@@ -171,16 +172,18 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def open_descriptors() -> set[tuple[str, str]]:
-    """Each open descriptor of this process, with what it refers to.
-
-    The garbage of other tests may be collected, and so its descriptors closed, at any time: there
-    may be fewer than before.
-    """
+    """Each open descriptor of this process, with what it refers to."""
     descriptors = set()
     for path in list(Path("/proc/self/fd").iterdir()):
         with suppress(FileNotFoundError):  # it was the one that the directory was read by
             descriptors.add((path.name, str(path.readlink())))
     return descriptors
+
+
+def settled_descriptors() -> set[tuple[str, str]]:
+    """The same, without those of the garbage of other tests, which could go at any time."""
+    gc.collect()
+    return open_descriptors()
 
 
 def registered_descriptors(watcher: ReadinessWatcher) -> int:

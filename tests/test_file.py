@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.clients import open_descriptors
+from tests.clients import open_descriptors, settled_descriptors
 from tests.files import MODIFIED_NS, make_file
 from trio_stream._file import (
     NO_SYMLINK,
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_open(path: Path) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     with open_file(path) as file:
         assert (file.name, file.size, file.modified_ns) == ("file.bin", 2560, MODIFIED_NS)
         assert file.read(0, 3) == DATA[:3]
@@ -47,7 +47,7 @@ def test_open(path: Path) -> None:
         assert file.read(2560, 100) == b""
         assert not os.get_inheritable(file.fd)
         assert len(open_descriptors()) == len(before) + 1
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
     with open_file(str(path)) as file:
         assert file.size == 2560
 
@@ -90,13 +90,13 @@ def test_nothing_but_regular_files_is_opened(
 ) -> None:
     path = tmp_path / "thing"
     make(path)
-    before = open_descriptors()
+    before = settled_descriptors()
     kind = IsADirectoryError if make is os.mkdir else OSError
     with pytest.raises(kind, match="thing") as caught:
         open_file(path, flags=flags)
     # No kernel says that of a socket or a device without a driver: nobody has tried.
     assert caught.value.errno == (errno.EISDIR if make is os.mkdir else errno.EINVAL)
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -111,11 +111,11 @@ def test_what_replaces_a_file_at_the_last_moment_is_not_kept_open(
         make(name)
         return real_open(name, flags, dir_fd=dir_fd)
 
-    before = open_descriptors()
+    before = settled_descriptors()
     monkeypatch.setattr(os, "open", replace_and_open)
     with pytest.raises(OSError, match=r"file\.bin"):
         open_file(path)
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 def test_symlinks(path: Path, tmp_path: Path) -> None:

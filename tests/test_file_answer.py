@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.clients import body, open_descriptors
+from tests.clients import body, open_descriptors, settled_descriptors
 from tests.files import MODIFIED_NS, Answered, ask, make_file, sent_parts, take_apart
 from tests.harness import pattern
 from tests.preconditions import (
@@ -328,9 +328,9 @@ def test_siblings_are_left_alone_unless_asked_for(variants: Path) -> None:
 
 @contextmanager
 def no_descriptor_left_open() -> Iterator[None]:
-    before = open_descriptors()
+    before = settled_descriptors()
     yield
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 def test_descriptors_are_closed(variants: Path) -> None:

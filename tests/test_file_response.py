@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.clients import Bursts, body, open_descriptors, until
+from tests.clients import Bursts, body, open_descriptors, settled_descriptors, until
 from tests.files import MODIFIED_NS, Answered, make_file, sent_parts
 from tests.harness import (
     KINDS_OF_FILES,
@@ -415,7 +415,7 @@ async def test_one_open_file_for_many_at_once(
 @pytest.mark.parametrize("epoll", [True, False])
 async def test_many_downloads_at_once(large: Path, epoll: bool, nursery: trio.Nursery) -> None:
     server = await start_server(nursery, make_app(large), epoll=epoll)
-    before = open_descriptors()
+    before = settled_descriptors()
     digest = hashlib.sha256(body(0, SIZE)).digest()
 
     async def start_client() -> None:
@@ -432,7 +432,7 @@ async def test_many_downloads_at_once(large: Path, epoll: bool, nursery: trio.Nu
         async with trio.open_nursery() as clients:
             for _ in range(20):
                 clients.start_soon(start_client)
-        await until(lambda: open_descriptors() <= before)
+        await until(lambda: open_descriptors() == before)
     assert server.stats.body_bytes_sent == 20 * SIZE
     nursery.cancel_scope.cancel()
 
@@ -524,10 +524,10 @@ async def test_text_that_no_field_can_hold(small: Path, options: dict[str, str])
 
     @app.get("/")
     async def handler(res: Response, _: Request) -> None:
-        before = open_descriptors()
+        before = settled_descriptors()
         with pytest.raises(ValueError, match=r"can't be|ISO-8859-1"):
             await res.send_file(small, **options)  # type: ignore[arg-type]
-        assert open_descriptors() <= before
+        assert open_descriptors() == before
         res.end("nothing was sent")
 
     async with open_client(app) as client:
@@ -560,12 +560,12 @@ async def test_head_that_somebody_else_sends_meanwhile(small: Path) -> None:
 
     @app.get("/")
     async def handler(res: Response, _: Request) -> None:
-        before = open_descriptors()
+        before = settled_descriptors()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(res.send_chunk, b"12345", 5)
             with pytest.raises(RuntimeError, match="came after the head"):
                 await res.send_file(small)
-        assert open_descriptors() <= before
+        assert open_descriptors() == before
 
     async with open_client(app) as client:
         response = await client.get("/")
@@ -673,7 +673,7 @@ def victim(tmp_path: Path) -> Path:
 async def test_file_that_shrinks_is_cut_and_never_padded(
     kind: Kind, size: int, victim: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     async with parked_download(kind, open_variants(victim)) as download:
         parked_at = download.response.get_write_offset()
         os.truncate(victim, size)
@@ -688,7 +688,7 @@ async def test_file_that_shrinks_is_cut_and_never_padded(
         assert isinstance(error, EOFError)
         assert download.response.abort_reason is AbortReason.INCOMPLETE
         assert download.offset == len(received)
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
     caplog.clear()
 
@@ -712,7 +712,7 @@ async def test_file_that_is_replaced_is_sent_as_it_was(kind: Kind, victim: Path)
 
 
 async def test_cancelled_while_parked(kind: Kind, large: Path) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     async with parked_download(kind, open_variants(large)) as download:
         download.scope.cancel()
         await download.over.wait()
@@ -720,7 +720,7 @@ async def test_cancelled_while_parked(kind: Kind, large: Path) -> None:
         received = await download.receive_body()
         assert received == body(0, download.offset)
         assert download.response.abort_reason is AbortReason.INCOMPLETE
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 async def test_cancelled_while_parked_and_ended_otherwise(kind: Kind, large: Path) -> None:
@@ -744,7 +744,7 @@ GOING = ("reset", "FIN", "shutdown", "cancel")
 async def test_descriptors_are_closed_when_it_is_over(
     kind: Kind, way: str, lines: tuple[str, ...], large: Path
 ) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     async with parked_download(kind, open_variants(large), *lines) as download:
         assert len(open_descriptors()) > len(before)
         if way == "reset":
@@ -758,16 +758,16 @@ async def test_descriptors_are_closed_when_it_is_over(
             reason = AbortReason.CANCELLED if way == "cancel" else AbortReason.CLIENT_CLOSED
             await until(lambda: download.response.abort_reason is reason)
     await download.over.wait()
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 async def test_client_that_stalls(kind: Kind, large: Path) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     config = Config(stall_timeout=0.05)
     async with parked_download(kind, open_variants(large), config=config) as download:
         await download.over.wait()
         assert download.response.abort_reason is AbortReason.STALLED
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 def test_client_that_stalls_and_one_that_does_not(large: Path) -> None:
@@ -790,7 +790,7 @@ def test_client_that_stalls_and_one_that_does_not(large: Path) -> None:
 async def test_cancelled_at_any_step(kind: Kind, ticks: int, large: Path) -> None:
     """Wherever it is, all that was accepted arrives, and nothing else."""
     app = App()
-    before = open_descriptors()
+    before = settled_descriptors()
     over = trio.Event()
     offsets: list[int] = []
 
@@ -817,7 +817,7 @@ async def test_cancelled_at_any_step(kind: Kind, ticks: int, large: Path) -> Non
     head, _, data = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert data == (body(0, offsets[0]) if offsets[0] else b"x")
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 class Gate:
@@ -850,7 +850,7 @@ async def test_gone_while_the_file_is_opened(
     kind: Kind, way: str, cancel_on_abort: bool, large: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(cancel_on_abort=cancel_on_abort)
-    before = open_descriptors()
+    before = settled_descriptors()
     results: list[object] = []
     over = trio.Event()
     scope = trio.CancelScope()
@@ -887,7 +887,7 @@ async def test_gone_while_the_file_is_opened(
                     received = await peer.receive_head()
                     assert received.startswith(b"HTTP/1.1 500 ")
     assert results == ([(False, True)] if way == "reset" else [])
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
     assert len(caplog.records) == (way == "cancel")  # it returned without an answer
     caplog.clear()
 
@@ -955,7 +955,7 @@ async def test_others_are_served_while_a_disk_is_slow(kind: Kind, large: Path) -
 @pytest.mark.parametrize("way", ["reset", "cancel"])
 async def test_gone_while_a_disk_is_slow(kind: Kind, way: str, large: Path) -> None:
     app = App()
-    before = open_descriptors()
+    before = settled_descriptors()
     over = trio.Event()
     responses: list[Response] = []
 
@@ -985,7 +985,7 @@ async def test_gone_while_a_disk_is_slow(kind: Kind, way: str, large: Path) -> N
                 if way == "cancel":  # what was read may still be sent, as far as it goes
                     sent = responses[0].get_write_offset() - 64 * 1024
                     assert await peer.receive_until_eof() == body(64 * 1024, sent)
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 @pytest.mark.usefixtures("unknown")
@@ -1054,7 +1054,7 @@ async def test_where_the_kernel_knows_no_way_it_is_read(
 async def test_disk_that_breaks(
     kind: Kind, large: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
 
     class Broken(SlowFile):
         def read(self, offset: int, size: int) -> bytes:
@@ -1074,7 +1074,7 @@ async def test_disk_that_breaks(
         (error,) = download.errors
         assert isinstance(error, OSError)
         assert error.errno == errno.EIO
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     caplog.clear()
 

@@ -476,6 +476,28 @@ def test_refusal_has_the_status_of_an_error(status: int) -> None:
         BadRequestError("no", status)
 
 
+async def test_a_limit_that_is_refused_takes_nothing(autojump_clock: object) -> None:
+    async def handler(res: Response, req: Request) -> None:
+        await req.body.receive_some(4)
+        with pytest.raises(BadRequestError, match="larger than 9 bytes"):
+            await req.read(9)
+        res.end(await req.read(10))
+
+    received = await exchange(handler, post("Content-Length: 14", body=b"0123456789abcd"))
+    assert received == ok(b"456789abcd")
+
+
+async def test_a_closed_body_is_not_too_large(autojump_clock: object) -> None:
+    async def handler(res: Response, req: Request) -> None:
+        await req.body.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await req.read(9)
+        res.end("closed")
+
+    received = await exchange(handler, post("Content-Length: 14", body=b"0123456789abcd"))
+    assert received == ok(b"closed")
+
+
 class TeapotError(BadRequestError):
     def __init__(self, message: str) -> None:
         super().__init__(message, 418)

@@ -12,7 +12,7 @@ import h11
 import pytest
 import trio
 
-from tests.clients import open_descriptors
+from tests.clients import open_descriptors, settled_descriptors
 from tests.files import MODIFIED_NS, make_file
 from tests.harness import connect, decode, get, open_peer, start_server
 from tests.hostile_paths import FOUND, MISSING, PUBLIC, REDIRECTED, REFUSED, SECRET, plant
@@ -325,7 +325,7 @@ async def test_hostile_paths(
     app = App()
     app.static(prefix.replace("%62", "b"), root, precompressed=precompressed)
     server = await start_server(nursery, app)
-    before = open_descriptors()
+    before = settled_descriptors()
     with watch_fifo(root / "fifo") as was_opened, trio.fail_after(30):
         async with await connect(server.port) as stream:
             for target, status in hostile():

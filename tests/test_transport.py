@@ -27,7 +27,7 @@ from trio.testing import (
     wait_all_tasks_blocked,
 )
 
-from tests.clients import Told, body, open_descriptors, open_socket_pair, reset
+from tests.clients import Told, body, open_descriptors, open_socket_pair, reset, settled_descriptors
 from tests.harness import PlainStream
 from trio_stream import AbortReason, Config, _socket_transport
 from trio_stream._file import FilePart, open_file
@@ -649,7 +649,7 @@ async def test_finish_after_a_reset_does_nothing() -> None:
 @pytest.mark.parametrize("ticks", range(5))
 @pytest.mark.parametrize("name", ["finish", "receive_some"])
 async def test_cancelled_socket_leaves_nothing(name: str, ticks: int) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     client, server = await open_socket_pair()
     async with client:
         async with socket_transport(server) as (transport, _):
@@ -657,7 +657,7 @@ async def test_cancelled_socket_leaves_nothing(name: str, ticks: int) -> None:
                 assert await cancelled_after(ticks, getattr(transport, name))
         assert await receive_until_eof(client) == b""
     gc.collect()
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 @needs_epoll
@@ -1138,19 +1138,19 @@ async def test_a_stream_is_closed_when_it_cannot_be_watched() -> None:
         def add(self, fd: int, watched: object) -> None:
             raise OSError("no space left")
 
-    before = open_descriptors()
+    before = settled_descriptors()
     client, server = await open_socket_pair()
     async with client:
         with FullWatcher() as watcher, pytest.raises(OSError, match="no space left"):
             async with open_transport(server, Config(), TimeoutWatch(60), watcher):
                 raise AssertionError("it can't be watched")
         assert await receive_until_eof(client) == b""
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("watch", [pytest.param(True, marks=needs_epoll), False])
 async def test_a_stream_is_closed_when_the_block_raises(watch: bool) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     client, server = await open_socket_pair()
     async with client:
         watcher = ReadinessWatcher() if watch else None
@@ -1161,7 +1161,7 @@ async def test_a_stream_is_closed_when_the_block_raises(watch: bool) -> None:
             assert watcher._watched == {}
             watcher.__exit__(None, None, None)
         assert await receive_until_eof(client) == b""
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("watch", [pytest.param(True, marks=needs_epoll), False])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.clients import open_descriptors
+from tests.clients import open_descriptors, settled_descriptors
 from tests.hostile_paths import CHAIN, PUBLIC, SECRET, plant
 from trio_stream._tree import Entry, Tree
 
@@ -50,9 +50,9 @@ def read(tree: Tree, path: str) -> bytes:
     ],
 )
 def test_open(tree: Tree, path: str) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     assert read(tree, path) == PUBLIC
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 NOT_FOUND = (
@@ -99,21 +99,21 @@ def takers(tree: Tree) -> tuple[Callable[[list[str]], object], ...]:
 
 @pytest.mark.parametrize("path", NOT_FOUND)
 def test_not_found(tree: Tree, path: str) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     names = [path] if path in ("", "/") else path.split("/")
     for take in takers(tree):
         with pytest.raises(FileNotFoundError) as caught:
             take(names)
         assert caught.value.filename == "/".join(names)
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("path", ["", "sub", "empty", "in", "in-deep", "self", "self/self"])
 def test_folders_are_no_files(tree: Tree, path: str) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     with pytest.raises(IsADirectoryError):
         tree.open(path.split("/") if path else [])
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 def test_dotfiles(root: Path) -> None:
@@ -223,7 +223,7 @@ def test_entries_of_folders(root: Path) -> None:
 
 
 def test_walk(tree: Tree) -> None:
-    before = open_descriptors()
+    before = settled_descriptors()
     found = {}
     for path, file in tree.walk([]):
         with file:
@@ -237,7 +237,7 @@ def test_walk(tree: Tree) -> None:
         below.append(path)
     assert sorted(below) == ["b.txt", "deep/c.txt"]
     assert list(tree.walk(["empty"])) == []
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 def test_walk_while_the_folder_changes(tmp_path: Path) -> None:
@@ -268,11 +268,11 @@ def test_walk_into_trouble(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
 
     sub = Path(tree._root, "sub").stat().st_ino
     monkeypatch.setattr(os, "scandir", fail)
-    before = open_descriptors()
+    before = settled_descriptors()
     with pytest.raises(OSError, match="broken disk"):
         for _, file in tree.walk([]):
             file.close()
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 # Trouble...
@@ -362,7 +362,7 @@ def test_swapped_at_any_step(
 ) -> None:
     """Before each system call there is, in turn, and once more before the next."""
     swap = Swap(racing / swapped, racing.parent / "outside" / swapped)
-    before = open_descriptors()
+    before = settled_descriptors()
     at = calls = 0
     is_swapping = True
 
@@ -397,7 +397,7 @@ def test_swapped_at_any_step(
     assert at > 5
     assert results <= {PUBLIC, None}
     assert starts_outside or PUBLIC in results
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 def test_swapped_all_the_time(racing: Path) -> None:
@@ -410,7 +410,7 @@ def test_swapped_all_the_time(racing: Path) -> None:
             swap()
 
     results: list[bytes | None] = []
-    before = open_descriptors()
+    before = settled_descriptors()
     thread = threading.Thread(target=keep_swapping)
     thread.start()
     try:
@@ -423,4 +423,4 @@ def test_swapped_all_the_time(racing: Path) -> None:
         over.set()
         thread.join()
     assert set(results) <= {PUBLIC, None}
-    assert open_descriptors() <= before
+    assert open_descriptors() == before

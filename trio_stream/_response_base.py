@@ -277,7 +277,9 @@ class ResponseBase:
             raise RuntimeError(f"{method}() came after the head of the response was sent")
 
     def _check_body_is_open(self) -> None:
-        if self._ended:
+        # What is dropped may go on to its end, though the response is complete: for a GET it would.
+        dropped = not self._has_body and self._outgoing.offset < (self._total_size or 0)
+        if self._ended and not dropped:
             raise RuntimeError("the response is complete: nothing more can be sent on it")
 
     def _check_nobody_sends(self) -> None:

@@ -114,8 +114,7 @@ class SendingResponse(ResponseBase):
         if self._abort_reason is not None:
             return GONE
         if self._ended or self._total_size is None or total_size != self._total_size:
-            if self._has_body or self._outgoing.offset == self._total_size:
-                self._check_body_is_open()
+            self._check_body_is_open()
             self._check_total_size(total_size)
         missing = total_size - self._outgoing.offset
         if len(view) > missing:
@@ -124,9 +123,7 @@ class SendingResponse(ResponseBase):
                 f"go beyond total_size={total_size}"
             )
         self._total_size = total_size
-        if (
-            self._ended
-        ):  # without a body: to a GET it goes on, and need not look at what this returns
+        if self._ended:  # it has no body: its handler need not look at what this returns
             self._outgoing.drop(len(view))
             return DONE
         has_body = self._head_started or self._protocol.response_has_body(self._head.status)

@@ -224,8 +224,7 @@ class WritingResponse(SendingResponse):
         self._check_nobody_sends()
         if self._abort_reason is not None:
             return False
-        if self._has_body or self._outgoing.offset == self._total_size or self._total_size is None:
-            self._check_body_is_open()
+        self._check_body_is_open()
         if self._total_size is not None:
             if fields is not None:
                 raise ValueError("trailers can't follow a body of known length (total_size)")
@@ -357,11 +356,6 @@ class WritingResponse(SendingResponse):
     def _cut_stream(self) -> None:
         """Have the body end with `end` only, and be incomplete if the handler returns instead."""
         self._stream_was_cut = True
-
-    @property
-    def _drops_body(self) -> bool:
-        """Whether all is done, and whatever the handler still sends of the body goes nowhere."""
-        return self._ended and not self._has_body
 
     def _send_aside(self, data: bytes, *, if_flushed: bool = False) -> None:
         """Send all of `data`, of a body of unknown length that has begun, now or later.

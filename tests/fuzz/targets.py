@@ -16,7 +16,7 @@ from zlib import crc32
 import trio
 import trio.testing
 
-from tests.clients import open_descriptors, registered_descriptors
+from tests.clients import open_descriptors, registered_descriptors, settled_descriptors
 from tests.fuzz.app import CONFIGS, FILE_SIZE, make_app
 from tests.fuzz.cases import FindingError
 from tests.fuzz.oracle import check_wire
@@ -248,7 +248,7 @@ async def open_connections() -> AsyncIterator[Connections]:
     Raises:
       FindingError: Descriptors are left at its end.
     """
-    before = open_descriptors()
+    before = settled_descriptors()
     errors = _Errors()
     logger = logging.getLogger("trio_stream")
     logger.addHandler(errors)
