@@ -676,6 +676,38 @@ async def test_early_return_cuts_the_body_visibly(kind: Kind) -> None:
         assert peer.stats.aborts == {AbortReason.INCOMPLETE: 1}
 
 
+async def test_return_while_another_task_sends_cuts_the_body_visibly(
+    kind: Kind, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the length is not known: its end would be in the middle of a chunk."""
+    results: list[object] = []
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        async def send() -> None:
+            results.append(await res.send_chunk(pattern(LARGE)))
+
+        nursery.start_soon(send)
+        while not res.get_write_offset():
+            await trio.lowlevel.checkpoint()
+
+    async with open_peer(app, kind) as peer:
+        await peer.send_all(get("/"))
+        while not peer.stats.aborts:
+            await trio.sleep(0)
+        assert peer.stats.aborts == {AbortReason.INCOMPLETE: 1}
+        decoded, _ = decode(await peer.receive_until_eof())
+        assert not decoded.is_whole
+        assert decoded.body == pattern(LARGE)[: len(decoded.body)]
+        while not results:
+            await trio.sleep(0)
+    assert results == [(False, True)]
+    (record,) = caplog.records
+    assert "the handler returned before the body was complete" in record.getMessage()
+    caplog.clear()
+
+
 async def test_error_after_the_head_cuts_the_body(
     kind: Kind, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -260,7 +260,7 @@ def test_errors_of_the_system_are_translated_where_they_come_from() -> None:
     command_line = {"__main__", "_announce", "_command_line", "_line_writer", "_log_writer"}
     command_line |= {"_progress", "_reload", "_targets", "_worker", "_workers"}
     server = {"_accept", "_listeners", "_signals", "_worker_stats"}
-    files = {"_file", "_file_answer", "_file_response", "_static", "_tree"}
+    files = {"_file", "_file_answer", "_read_part", "_static", "_tree"}
     others = {"_certificates", "_readiness", "_socket_transport", "_console"}
     assert modules == command_line | server | files | others
 

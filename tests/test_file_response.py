@@ -36,8 +36,8 @@ from tests.test_file import cool_down
 from trio_stream import AbortReason, App, Config, Request, Response
 from trio_stream._file import FilePart, OpenFile, open_file, open_variants
 from trio_stream._file_answer import FileOptions
-from trio_stream._file_response import _READ_SIZE as READ_SIZE
 from trio_stream._file_response import send_file
+from trio_stream._read_part import _READ_SIZE as READ_SIZE
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -711,6 +711,87 @@ async def test_file_that_is_replaced_is_sent_as_it_was(kind: Kind, victim: Path)
 # Whoever goes, and when...
 
 
+@pytest.mark.parametrize("cancel_on_abort", [True, False])
+async def test_gone_while_parked(kind: Kind, cancel_on_abort: bool, large: Path) -> None:
+    """It is told as by `send_chunk`, however the file is sent."""
+    app = App(cancel_on_abort=cancel_on_abort)
+    results: list[object] = []
+    over = trio.Event()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        try:
+            results.append(await res.send_file(large))
+        finally:
+            over.set()
+
+    async with open_peer(app, kind, window=100_000, receive_buffer=1024) as peer:
+        with trio.fail_after(TIMEOUT):
+            await peer.send_all(get("/"))
+            await peer.receive_head()
+            await peer.receive_exactly(64 * 1024)
+            await until(lambda: peer.stats.parks > 0)
+            await peer.reset()
+            await over.wait()
+    assert results == [(False, True)]
+
+
+@pytest.mark.usefixtures("unknown")
+@pytest.mark.parametrize("lines", [(), ("Range: bytes=0-499",)])
+async def test_cancelled_before_the_first_byte_and_answered_otherwise(
+    lines: tuple[str, ...], small: Path
+) -> None:
+    """Nothing is left of the head of the file."""
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        res.write_header("X-Is", "kept")
+        scope = trio.CancelScope()
+
+        def open_slowly(_: str) -> OpenFile:
+            trio.from_thread.run_sync(scope.cancel)
+            return open_file(small)
+
+        with scope:
+            await send_file(res, open_slowly, FileOptions(cache_control="immutable"))
+        assert scope.cancelled_caught
+        res.end("slow")
+
+    async with open_peer(app, "memory") as peer:
+        await peer.send_all(get("/", *lines, "Connection: close"))
+        assert without_date(await peer.receive_until_eof()) == (
+            b"HTTP/1.1 200 OK\r\nX-Is: kept\r\nContent-Length: 4\r\nConnection: close\r\n\r\nslow"
+        )
+
+
+@pytest.mark.usefixtures("unknown")
+async def test_nobody_sends_between_two_pieces(large: Path) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        async def send_file_slowly() -> None:
+            await send_file(res, lambda _: SlowFile(large, gate, 64 * 1024), FileOptions())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_file_slowly)
+            await until(gate.reached.is_set)
+            while res.get_write_offset() < 64 * 1024:
+                await trio.lowlevel.checkpoint()
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            with pytest.raises(trio.BusyResourceError):
+                res.try_end(b"!", SIZE)
+            gate.open()
+
+    with open_gate() as gate:
+        async with open_client(app) as client:
+            with trio.fail_after(TIMEOUT):
+                response = await client.get("/")
+                assert await response.read() == body(0, SIZE)
+
+
 async def test_cancelled_while_parked(kind: Kind, large: Path) -> None:
     before = settled_descriptors()
     async with parked_download(kind, open_variants(large)) as download:
@@ -958,13 +1039,14 @@ async def test_gone_while_a_disk_is_slow(kind: Kind, way: str, large: Path) -> N
     before = settled_descriptors()
     over = trio.Event()
     responses: list[Response] = []
+    results: list[object] = []
 
     @app.get("/")
     async def handler(res: Response, _: Request) -> None:
         responses.append(res)
         try:
             file = SlowFile(large, gate, slow_from=64 * 1024)
-            await send_file(res, lambda _: file, FileOptions())
+            results.append(await send_file(res, lambda _: file, FileOptions()))
         finally:
             over.set()
 
@@ -982,6 +1064,7 @@ async def test_gone_while_a_disk_is_slow(kind: Kind, way: str, large: Path) -> N
                     responses[0].cancel_scope.cancel()
                 gate.open()
                 await over.wait()
+                assert results == ([(False, True)] if way == "reset" else [])
                 if way == "cancel":  # what was read may still be sent, as far as it goes
                     sent = responses[0].get_write_offset() - 64 * 1024
                     assert await peer.receive_until_eof() == body(64 * 1024, sent)

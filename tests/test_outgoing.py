@@ -355,6 +355,18 @@ def test_frames_that_went_before_the_transport_broke_count(how: str) -> None:
     assert decode(CHUNKED_HEAD + wire.data)[0].body == body[: 2 * frame]
 
 
+@pytest.mark.parametrize("tail", [b"", TAIL, b"0\r\nX-Hash: 0123456789\r\n\r\n"])
+def test_rest_of_a_frame_does_not_count_if_the_transport_breaks_behind_it(tail: bytes) -> None:
+    wire, out = chunked_body(len(b"64\r\n") + 30)
+    assert out.send(pattern(100)) == 100
+    wire.breaks = True
+    out.finish(tail)
+    with pytest.raises(trio.BrokenResourceError):
+        out.flush()
+    out.abandon()
+    assert out.offset == 30
+
+
 # Small chunks, corked
 
 

@@ -658,7 +658,8 @@ async def test_what_another_task_sends_is_not_taken_for_what_was_cancelled(
     assert accepted == [0]
 
 
-async def test_nobody_ends_a_response_on_which_another_one_is_sending() -> None:
+@pytest.mark.parametrize("total", [0, 5])
+async def test_nobody_ends_a_response_on_which_another_one_is_sending(total: int) -> None:
     async def handler(res: Response, _: Request) -> None:
         async def send() -> None:
             assert await res.send_chunk(b"", 10) == (True, False)
@@ -669,7 +670,7 @@ async def test_nobody_ends_a_response_on_which_another_one_is_sending() -> None:
             while not res._sending:
                 await trio.lowlevel.checkpoint()
             with pytest.raises(trio.BusyResourceError):
-                res.try_end(b"", 0)
+                res.try_end(b"", total)
 
     async with open_client(app_with(handler)) as client:
         assert await (await client.get("/")).read() == bytes(10)

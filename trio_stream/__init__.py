@@ -32,7 +32,7 @@
 #     _response_writing                     the head and the body, as a handler writes them
 #     _response_sending                     how they are sent, step by step
 #     _response_base                        what a response is, and how it ends
-#     _message      _outgoing  _request_body   _paced_part
+#     _message      _outgoing  _request_body   _paced_part   _read_part
 #     _turn         _flusher                when others run
 #
 #   Transports: non-blocking partial sends

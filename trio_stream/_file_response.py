@@ -13,6 +13,7 @@ from ._file import FilePart, FileTooShortError
 from ._file_answer import answer_file
 from ._outgoing import SENT, SendResult
 from ._paced_part import PacedPart
+from ._read_part import ReadPart
 from ._stats import AbortReason
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from ._file_answer import FileAnswer, FileOptions
     from ._response_head import ResponseHead
     from ._response_writing import WritingResponse
-
-_READ_SIZE = 128 * 1024
-
 
 async def send_file(
     response: WritingResponse, open_variant: OpenVariant, options: FileOptions
@@ -33,9 +31,9 @@ async def send_file(
     answer = await trio.to_thread.run_sync(
         answer_file, open_variant, options, response._request_head, response._head.status
     )
+    written = response._head
     with answer.file:
-        # All of it or, if a value can't be sent, nothing: the handler may still answer otherwise.
-        response._replace_head(_answer_head(response._head, answer))
+        response._replace_head(_answer_head(written, answer))
         result = SENT
         pieces = answer.pieces or [b""]
         try:
@@ -45,6 +43,9 @@ async def send_file(
         except FileTooShortError:
             response._abort(AbortReason.INCOMPLETE)
             raise
+        finally:
+            if not response._head_started:  # cancelled, say: the handler may answer otherwise
+                response._replace_head(written)
         return result
 
 
@@ -79,37 +80,10 @@ async def _send_piece(
 
 
 async def _send_read(response: WritingResponse, part: FilePart, length: int) -> SendResult:
-    """Read a part and send it: one piece is read while the one before is sent."""
-    failures: list[OSError | FileTooShortError] = []
-    pieces, received = trio.open_memory_channel[bytes](0)
-
-    async def read() -> None:
-        rest = part
-        async with pieces:
-            try:
-                while rest:
-                    data = await _read(rest.first(_READ_SIZE))
-                    await pieces.send(data)
-                    rest = rest.after(len(data))
-            except (OSError, FileTooShortError) as exc:
-                failures.append(exc)
-
-    result = SENT
-    async with received, open_background() as start_soon:
-        start_soon(read)
-        async for data in received:
-            result = await response.send_chunk(data, length)
-            if not result.ok:
-                break
-    if failures:
-        raise failures[0]
+    read_part = ReadPart(part)
+    with trio.CancelScope() as scope:
+        async with open_background() as start_soon:
+            start_soon(read_part.read_ahead)
+            result = await response._send_all(read_part, length, response.get_write_offset())
+            scope.shield = True  # it will be told, as nothing but the end of a task is left
     return result
-
-
-async def _read(part: FilePart) -> bytes:
-    data = part.file.read_cached(part.start, len(part))
-    if data is None:
-        data = await trio.to_thread.run_sync(part.file.read, part.start, len(part))
-    if not data:
-        raise FileTooShortError(part)
-    return data

@@ -278,6 +278,7 @@ class Outgoing:
         if pieces := (*self._unsent, self._tail) if self._tail else self._unsent:
             self._after_frame += len(self._tail)
             self._tail = b""
+            self._unsent = pieces  # if it fails, none of it has gone
             self._unsent = after(self._transport.send_some(*pieces), pieces)
             self.blocked = self.blocked or bool(self._unsent)
 

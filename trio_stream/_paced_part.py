@@ -32,7 +32,8 @@ class PacedPart:
     async def next(self, sent: int) -> FilePart:
         """The piece after the first `sent` bytes, which must be sent before the next `await`.
 
-        Waits for the disk if it has to; otherwise it is a checkpoint only when a turn is over.
+        Waits for the disk if it has to; otherwise others run only when a turn is over. It is not
+        cancelled.
 
         Raises:
           io.UnsupportedOperation: As `FilePart.cached_size`.
@@ -40,11 +41,12 @@ class PacedPart:
         if sent >= self._look_at:
             self._look_at = sent + self._step
             if self._turn.is_over(sent, self._longest_turn):
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
         # The cache may be needed for something else as soon as others run.
         part = self._part.after(sent).first(self._look_at - sent)
         if size := part.cached_size():
             return part if size == len(part) else part.first(size)
         part = part.first(_WARM_SIZE)
-        await trio.to_thread.run_sync(part.warm)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(part.warm)
         return part

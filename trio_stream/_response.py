@@ -205,7 +205,8 @@ class Response(WritingResponse):
             return True
         if not self._head_started:
             return False
-        if self._total_size is None and not self._stream_was_cut:
+        # What another task is in the middle of is no proper end.
+        if self._total_size is None and not (self._stream_was_cut or self._sending):
             self._end(b"")
         else:
             self._abort(AbortReason.INCOMPLETE)

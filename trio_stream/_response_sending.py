@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from ._outgoing import BLOCKED, CORKED_CHUNK_SIZE, DONE, GONE, SENT, SendResult
-from ._paced_part import PacedPart
 from ._response_base import ResponseBase
 from ._stats import AbortReason
 
@@ -22,6 +21,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("trio_stream")
 
 
+class Pieces(Protocol):
+    """What is not all there when it is sent, but piece by piece."""
+
+    def __len__(self) -> int:
+        """The size of all pieces in bytes."""
+
+    async def next(self, sent: int) -> memoryview | FilePart:
+        """What is there of that after the first `sent` bytes. Waiting for it is not cancelled."""
+
+
 class SendingResponse(ResponseBase):
     """A response and the steps in which it leaves."""
 
@@ -31,7 +40,7 @@ class SendingResponse(ResponseBase):
 
     async def _send_all(
         self,
-        view: bytes | memoryview | PacedPart,
+        view: bytes | memoryview | Pieces,
         total_size: int | None,
         start: int,
         *,
@@ -92,13 +101,15 @@ class SendingResponse(ResponseBase):
         return self._outgoing.offset
 
     async def _send_rest(
-        self, view: bytes | memoryview | PacedPart, total_size: int | None, start: int
+        self, view: bytes | memoryview | Pieces, total_size: int | None, start: int
     ) -> SendResult:
         while True:
             sent = self._outgoing.offset - start
-            if isinstance(view, PacedPart):
+            if not isinstance(view, (bytes, memoryview)):
                 assert total_size is not None
                 rest = await view.next(sent)
+                if self._abort_reason is None:
+                    await checkpoint_if_cancelled()
                 result = self._try_end(rest, total_size)
                 if result is SENT and sent + len(rest) < len(view):
                     continue
@@ -109,6 +120,8 @@ class SendingResponse(ResponseBase):
             if result is not BLOCKED:
                 return result
             await self._park_sending()
+            if self.aborted:
+                return GONE
 
     def _try_end(self, view: bytes | memoryview | FilePart, total_size: int) -> SendResult:
         if self._abort_reason is not None:

@@ -98,7 +98,8 @@ class WritingResponse(SendingResponse):
           trio.BusyResourceError: Another task is in `send_chunk`.
         """
         view = byte_view(data)
-        if view or total_size == self._outgoing.offset:  # else it does nothing, as callbacks may
+        # Else it does nothing, as callbacks may.
+        if view or total_size != self._total_size or total_size == self._outgoing.offset:
             self._check_nobody_sends()
         return self._try_end(view, total_size)
 
