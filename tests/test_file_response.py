@@ -770,7 +770,7 @@ async def test_nobody_sends_between_two_pieces(large: Path) -> None:
     app = App()
 
     @app.get("/")
-    async def handler(res: Response, _: Request) -> None:
+    async def handler(res: Response, req: Request) -> None:
         async def send_file_slowly() -> None:
             await send_file(res, lambda _: SlowFile(large, gate, 64 * 1024), FileOptions())
 

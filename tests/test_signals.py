@@ -98,8 +98,12 @@ async def test_a_second_signal_ends_it_at_once(
     async with run() as told:
         await hear(number, mock_clock)
         await hear(number, mock_clock)
-        assert told.statuses == [1]
         assert told.aborts == [AbortReason.SHUTDOWN]
+        mock_clock.jump(0.09)
+        await hear(number)
+        assert told.statuses == []  # the last one was an echo
+        mock_clock.jump(0.1)
+    assert told.statuses == [1]
 
 
 async def test_a_terminal_may_hang_up_more_than_once() -> None:
@@ -119,23 +123,49 @@ async def test_two_signals_at_once_are_one(mock_clock: MockClock) -> None:
         assert told.statuses == []
         mock_clock.jump(0.01)
         await hear(signal.SIGTERM)
-        assert told.statuses == [1]
+        assert told.aborts == [AbortReason.SHUTDOWN]
+        mock_clock.jump(0.1)
+    assert told.statuses == [1]
 
 
-async def test_two_different_signals_are_two(mock_clock: MockClock) -> None:
+async def test_an_echo_does_not_hit_what_comes_after_the_server() -> None:
+    """Which ends at once, as nothing is under way."""
+    app = App()
+    async with open_listeners(ListenOptions(host="127.0.0.1", port=0)) as listeners:
+        server = app._make_server(listeners)
+
+        def send_two(_: object) -> None:
+            nursery.start_soon(hear, signal.SIGTERM)
+            nursery.start_soon(echo)
+
+        async def echo() -> None:
+            while not server.stats.shutting_down:
+                await trio.sleep(0)
+            await trio.sleep(0.05)  # shorter than any person is
+            signal.raise_signal(signal.SIGTERM)
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                assert await serve_until_signal(server, send_two) == 0
+
+
+async def test_two_different_signals_are_two() -> None:
     async with run() as told:
         await hear(signal.SIGTERM)
         await hear(signal.SIGINT)
-        assert told.statuses == [1]
+        assert told.aborts == [AbortReason.SHUTDOWN]
+    assert told.statuses == [1]
 
 
 async def test_a_signal_after_another_shutdown_is_the_first_one(mock_clock: MockClock) -> None:
     async with run() as told:
         told.server.shutdown()
         await hear(signal.SIGTERM, mock_clock)
-        assert told.statuses == []
+        assert told.aborts == []
         await hear(signal.SIGTERM, mock_clock)
-        assert told.statuses == [1]
+        assert told.aborts == [AbortReason.SHUTDOWN]
+        mock_clock.jump(0.1)
+    assert told.statuses == [1]
 
 
 async def test_a_hang_up_has_another_use_where_there_is_one() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._response_head import ResponseHead
     from ._response_writing import WritingResponse
 
+
 async def send_file(
     response: WritingResponse, open_variant: OpenVariant, options: FileOptions
 ) -> SendResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from math import inf
 from typing import TYPE_CHECKING, Self
 
@@ -58,8 +58,7 @@ class DebouncedSignals:
     Some programs signal the process that they run, and then its group, to which it belongs:
     timeout(1) does, and whoever passes on the Ctrl-C of a terminal.
 
-    Args:
-      signals: As `trio.open_signal_receiver` gives them.
+    Made by `open_signals`.
     """
 
     def __init__(self, signals: AsyncIterator[int]) -> None:
@@ -76,6 +75,24 @@ class DebouncedSignals:
             if number == _HANGUP or now >= self._ends_at.get(number, -inf):
                 self._ends_at[number] = now + _ECHO_TIME
                 return number
+
+    async def _wait_quiet(self) -> None:
+        """Let the time pass in which an echo may come: nothing else would catch it."""
+        quiet_at = max(self._ends_at.values(), default=-inf)
+        with trio.CancelScope(deadline=quiet_at, shield=True):
+            async for _ in self:
+                pass
+
+
+@asynccontextmanager
+async def open_signals(*numbers: int) -> AsyncIterator[DebouncedSignals]:
+    """Catch signals in the block, and for the tenth of a second after one that has ended it."""
+    with trio.open_signal_receiver(*numbers) as receiver:
+        signals = DebouncedSignals(receiver)
+        try:
+            yield signals
+        finally:
+            await signals._wait_quiet()
 
 
 async def serve_until_signal(
@@ -99,8 +116,8 @@ async def serve_until_signal(
     # Under nohup it is ignored, and stays so.
     if _HANGUP is not None and (reload or signal.getsignal(_HANGUP) is signal.SIG_DFL):
         caught.append(_HANGUP)
-    with ExitStack() as stack, trio.CancelScope() as everything:
-        signals = DebouncedSignals(stack.enter_context(trio.open_signal_receiver(*caught)))
+    async with AsyncExitStack() as stack:
+        signals = await stack.enter_async_context(open_signals(*caught))
 
         async def handle_signals() -> None:
             is_ending = False
@@ -114,11 +131,12 @@ async def serve_until_signal(
                     is_ending = True
                 elif number != _HANGUP:  # a terminal that is closed may say so more than once
                     break
-            stack.close()  # from now on a signal does what it does to any program
             server._cut_off()
             everything.cancel()
+            await stack.aclose()  # from now on a signal does what it does to any program
 
-        async with open_background() as start_soon:
-            start_soon(handle_signals)
-            await server._serve(started)
+        with trio.CancelScope() as everything:
+            async with open_background() as start_soon:
+                start_soon(handle_signals)
+                await server._serve(started)
     return 1 if server.has_cut_off or everything.cancelled_caught else 0

@@ -16,7 +16,7 @@ import trio
 from trio_util import AsyncValue, run_and_cancelling, wait_any
 
 from ._config import Config
-from ._signals import DebouncedSignals, Terminal
+from ._signals import Terminal, open_signals
 from ._wording import count
 from ._worker import MARGIN, VARIABLE, describe_worker
 from ._worker_stats import open_directory
@@ -170,12 +170,11 @@ class Supervisor:
         several tries; and 2 if none ever could.
         """
         terminal = Terminal()
-        with (
-            open_directory() as self._stats_environment,
-            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as receiver,
-        ):
-            signals = DebouncedSignals(receiver)
-            async with trio.open_nursery() as self._processes:
+        with open_directory() as self._stats_environment:
+            async with (
+                open_signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
+                trio.open_nursery() as self._processes,
+            ):
                 async with trio.open_nursery() as self._keepers:
                     self._keepers.start_soon(self._keep_all)
                     self._keepers.start_soon(self._replace_all)
