@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from contextlib import asynccontextmanager
 from math import inf, nan
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from tests.harness import connect, get, open_peer, start_server, without_date
 from trio_stream import AbortReason, App, Config, Request, Response, Server
 from trio_stream._protocol import Protocol
+from trio_stream._socket_transport import SocketTransport
+from trio_stream._stream_transport import StreamTransport
+from trio_stream._tls import TLSTransport
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -53,6 +57,31 @@ async def test_a_request_that_has_just_arrived_is_answered(kind: Kind) -> None:
         peer.send_now(get("/"))
         peer.server.shutdown()
         assert without_date(await peer.receive_until_eof()) == LAST_HELLO
+
+
+async def test_a_request_that_arrives_before_the_end_of_the_stream_is_sent_is_answered(
+    kind: Kind,
+) -> None:
+    """Its client could not know; and what is no GET, a proxy may not send once more."""
+    if kind == "stream":
+        pytest.skip("what has arrived is known when a task has read it")
+    async with open_peer(hello_app(), kind) as peer:
+        await peer.send_all(get("/"))
+        assert without_date(await peer.receive_some()) == HELLO
+        await wait_all_tasks_blocked()
+        peer.server.shutdown()
+        peer.send_now(get("/"))
+        assert without_date(await peer.receive_until_eof()) == LAST_HELLO
+
+
+async def test_a_shutdown_that_finds_a_client_idle_twice(kind: Kind) -> None:
+    async with open_peer(hello_app(), kind) as peer:
+        await peer.send_all(get("/"))
+        assert without_date(await peer.receive_some()) == HELLO
+        await wait_all_tasks_blocked()
+        peer.server.shutdown()
+        peer.server.shutdown()
+        assert await peer.receive_some() == b""
 
 
 @pytest.mark.parametrize("requests", [0, 1])
@@ -192,6 +221,35 @@ async def test_a_response_may_end_when_a_shutdown_begins(
         assert answer == LAST_HELLO.replace(b"hello", b"well").replace(b": 5", b": 4")
         assert trio.current_time() == (5 if waiting else 10)
         assert not client.server.has_cut_off
+
+
+@pytest.mark.parametrize("kind", ["stream", "tls"])
+async def test_what_a_task_would_still_have_sent_is_cut_off(kind: Kind) -> None:
+    """Of a response that is over, as all of it was accepted."""
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        transport = res._transport
+        transport = transport._below if isinstance(transport, TLSTransport) else transport
+        assert isinstance(transport, StreamTransport | SocketTransport)
+        assert isinstance(transport._stream, trio.SocketStream)
+        transport._stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024)
+        assert res.end(bytes(30_000))
+
+    async with open_peer(app, kind, receive_buffer=1024) as peer:
+        await peer.send_all(get("/"))
+        while not peer.stats.responses:
+            await trio.sleep(0)
+        assert peer.stats.active_responses == 0
+        await wait_all_tasks_blocked()
+        peer.server.shutdown(grace=0)
+        while peer.stats.open_connections:
+            await trio.sleep(0)
+        assert peer.server.has_cut_off
+        assert peer.stats.aborts == {}
+        with pytest.raises((trio.BrokenResourceError, ConnectionResetError)):
+            await peer.receive_until_eof()
 
 
 @pytest.mark.parametrize("cancel_on_abort", [True, False])

@@ -617,6 +617,7 @@ async def test_finish_waits_for_the_client_but_not_forever(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(finish)
             assert await receive_until_eof(client) == b""
+            await wait_all_tasks_blocked()
             mock_clock.jump(1.9)
             if sends_on:
                 await client.send_all(b"more")

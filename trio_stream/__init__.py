@@ -17,6 +17,7 @@
 #     _signals      _routes                 what signals do; what an app answers
 #     _server       _metrics                shared state, shutdown; counters, probes
 #     _connection   _worker_stats           one client: request, handler, response, and again
+#     _handling                             what becomes of a handler
 #     _accept       _access_log             _listeners   _proxied
 #
 #   Directories, as URLs and as pages

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from inspect import isawaitable
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from ._access_log import log_response
 from ._access_log import logger as access_logger
 from ._bad_request import BadRequestError
 from ._forwarded import Origin
+from ._handling import run_handler
 from ._protocol import Protocol
 from ._request import Request
 from ._request_body import RequestBody
@@ -25,7 +25,6 @@ from ._response import Response
 from ._routing import answer_status
 from ._stats import AbortReason
 from ._timeouts import MinimumRate
-from ._transport import ClientGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from ._config import Config
     from ._flusher import Flusher
     from ._request_head import RequestHead
-    from ._routing import Handler, Router
+    from ._routing import Router
     from ._stats import Stats
     from ._timeouts import Timeouts
     from ._transport import Transport
@@ -80,6 +79,7 @@ class Connection:
         self._began_at: float | None = None  # the response under way, if it will be logged
         self._is_fresh = True  # nothing was received
         self._awaits_head = False
+        self._closes_idle = False  # as the server is shut down
         self._client_has_stalled = False
         self._needs_reset = False  # in a body that only a reset tells from a whole one
 
@@ -95,9 +95,7 @@ class Connection:
         self._stats.open_connections += 1
         self._refusal = refusal
         try:
-            with self._cancel_scope:
-                while self._refusal is None and await self._serve_request():
-                    pass
+            await self._serve_requests()
             if self._refusal is not None:
                 self._cancel_scope = trio.CancelScope()  # a timeout may have cancelled the last one
                 with self._cancel_scope:
@@ -107,10 +105,20 @@ class Connection:
         except trio.BrokenResourceError:
             pass  # the client has gone between two responses: nobody to tell
         finally:
-            if self._needs_reset:
+            if self._needs_reset or self._transport.has_kept():  # as nobody will send the rest
                 self._transport.reset()
             self._stats.open_connections -= 1
             trio.lowlevel.current_task().context = self._context  # it may be somebody else's task
+
+    async def _serve_requests(self) -> None:
+        with self._cancel_scope:
+            while self._refusal is None and await self._serve_request():
+                pass
+        # What has come since it was found idle was sent before the client could know.
+        if self._closes_idle and self._transport.has_unread():
+            self._closes_idle = False
+            self._cancel_scope = trio.CancelScope()
+            await self._serve_requests()
 
     async def _finish(self) -> None:
         if self._needs_reset:
@@ -129,16 +137,24 @@ class Connection:
         if self._response is not None:
             self._response._begin_shutdown()
         elif self._is_idle:
+            self._closes_idle = True
             if self._is_fresh:
                 self._cancel_scope.deadline = self._opened_at + self._config.linger_timeout
             else:
                 self._cancel_scope.cancel()
 
-    def cut_off(self) -> None:
-        """Abort the response under way, as the server is shut down, and cancel what is left."""
-        if self._response is not None:
-            self._response._abort(AbortReason.SHUTDOWN)
+    def cut_off(self) -> bool:
+        """Abort the response under way, as the server is shut down, and cancel what is left.
+
+        Returns:
+          Whether something was cut off: the last bytes of a response that is over may be kept here.
+        """
+        response = self._response
+        if response is not None:
+            response._abort(AbortReason.SHUTDOWN)
+        self._closes_idle = False
         self._cancel_scope.cancel()
+        return response is not None or self._transport.has_kept()
 
     @property
     def _is_idle(self) -> bool:
@@ -159,6 +175,7 @@ class Connection:
         """End the wait for a request, or the response to it."""
         if (response := self._response) is None:
             self._is_late = True
+            self._closes_idle = False
             if self._protocol.head_has_begun:
                 self._refusal = 408  # RFC 9110 section 15.5.9
             self._cancel_scope.cancel()
@@ -195,6 +212,7 @@ class Connection:
                 await self._receive_data()
                 if self._stats.shutting_down:
                     self._cancel_scope.deadline = inf  # it came in time
+                    self._closes_idle = False
                 head = self._protocol.next_request()
                 if head is None and watch is timeouts.keep_alive:
                     watch.stop(self)
@@ -272,7 +290,7 @@ class Connection:
             if self._config.request_timeout < inf:
                 self._timeouts.request.start(self)
             try:
-                await self._run_handler(route.handler, response, request)
+                await run_handler(route.handler, response, request)
                 await response._wait_over()
             finally:
                 self._timeouts.request.stop(self)
@@ -347,54 +365,3 @@ class Connection:
                 parks=response._parks,
                 abort_reason=response.abort_reason,
             )
-
-    async def _run_handler(self, handler: Handler, response: Response, request: Request) -> None:
-        may_go_on = True
-        status: int | None = None
-        try:
-            result = handler(response, request)
-            if isawaitable(result):
-                may_go_on = False
-                await result
-        # A handler's nursery may raise several, and some beside its Cancelled.
-        except* ClientGoneError:
-            logger.debug("%r: the client has gone", request)
-            status = 400  # which nobody will see
-        except* BadRequestError as refusals:
-            status = _first(refusals).status
-            logger.debug("%r: %d for a bad request: %s", request, status, _first(refusals))
-        except* Exception as failures:
-            status = 500
-            alone = len(failures.exceptions) == 1
-            logger.error(
-                "%s %s: the handler raised an exception (request %s)",
-                request.method,
-                request.target,
-                request.id,
-                exc_info=failures.exceptions[0] if alone else failures,
-            )
-        was_aborted = response.aborted
-        if status is None and not response._handler_returned(may_go_on=may_go_on):
-            status = 500
-            logger.error(
-                "%s %s: the handler returned without an answer; an empty one is end_without_body() "
-                "(request %s)",
-                request.method,
-                request.target,
-                request.id,
-            )
-        elif response.abort_reason is AbortReason.INCOMPLETE and not (was_aborted or status):
-            logger.warning(
-                "%s %s: the handler returned before the body was complete: %r (request %s)",
-                request.method,
-                request.target,
-                response,
-                request.id,
-            )
-        if status is not None:
-            response._handler_failed(status)
-
-
-def _first(group: BaseExceptionGroup[BadRequestError]) -> BadRequestError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ._access_log import logger as access_logger
 from ._transfer import Transfer
 from ._wording import human_size
 
@@ -55,13 +56,17 @@ class Transfers:
 
     async def show(self) -> None:
         """Show all of them until cancelled, and then how they ended."""
-        with suppress(OSError), self._open_display() as display:  # the terminal may go
-            try:
-                while True:
-                    await trio.sleep(_REFRESH_INTERVAL)
-                    self._update(display)
-            finally:
+        with suppress(OSError), self._open_display() as display:
+            await self._show_on(display)
+        await self._show_on(LogDisplay())  # the terminal has gone
+
+    async def _show_on(self, display: Display) -> None:
+        try:
+            while True:
+                await trio.sleep(_REFRESH_INTERVAL)
                 self._update(display)
+        finally:
+            self._update(display)
 
     def _update(self, display: Display) -> None:
         now = trio.current_time()
@@ -94,9 +99,13 @@ class LogDisplay:
 
 
 def _open_display() -> AbstractContextManager[Display]:
-    """The best there is: live lines need a terminal that can move its cursor, and `rich`."""
+    """The best there is: live lines need a terminal that can move its cursor, and `rich`.
+
+    The lines of an access log would go through them, and say the same.
+    """
     is_terminal = sys.stdout is not None and sys.stdout.isatty()  # `None` if it takes nothing
-    if is_terminal and os.environ.get("TERM") not in ("dumb", "unknown"):
+    has_access_log = access_logger.isEnabledFor(logging.INFO)
+    if is_terminal and not has_access_log and os.environ.get("TERM") not in ("dumb", "unknown"):
         with suppress(ImportError):
             from ._live import open_live_display
 

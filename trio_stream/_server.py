@@ -17,7 +17,7 @@ from ._proxied import receive_header
 from ._proxy_protocol import ProxyProtocolError
 from ._readiness import HAVE_EPOLL, ReadinessWatcher
 from ._socket_transport import peer_address
-from ._stats import AbortReason, Stats
+from ._stats import Stats
 from ._stream_transport import open_transport
 from ._timeouts import Timeouts, TimeoutWatch
 from ._tls import serve_tls
@@ -76,6 +76,7 @@ class Server:
         self._grace = trio.CancelScope()  # ends when responses under way are cut off
         self._has_begun = False
         self._lifetime = trio.CancelScope()
+        self._has_cut_off = False
 
     def __repr__(self) -> str:
         return f"<Server on {self._addresses}, {self.stats.open_connections} connections>"
@@ -105,8 +106,11 @@ class Server:
 
     @property
     def has_cut_off(self) -> bool:
-        """Whether the end has cut off a response, or a lifespan that began or ended."""
-        return self.stats.aborts[AbortReason.SHUTDOWN] > 0 or self._lifetime.cancelled_caught
+        """Whether the end has cut off a response, or a lifespan that began or ended.
+
+        Also of a response that was over: what waited here for the client to take it (TLS).
+        """
+        return self._has_cut_off or self._lifetime.cancelled_caught
 
     def shutdown(self, *, grace: float | None = None) -> None:
         """End gracefully: accept nothing more, and close each connection as soon as it is idle.
@@ -319,5 +323,5 @@ class Server:
         if under_way := self.stats.active_responses:
             logger.warning("shutting down: %s cut off", count(under_way, "response"))
         for connection in tuple(self._connections):
-            connection.cut_off()
+            self._has_cut_off |= connection.cut_off()
         self._serving.cancel()

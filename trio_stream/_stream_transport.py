@@ -105,6 +105,9 @@ class StreamTransport(Transport):
         below = socket_below(self._stream)
         return len(self._unsent) + (0 if below is None else count_unsent(below))
 
+    def has_kept(self) -> bool:
+        return bool(self._unsent)
+
     def notify_soon(self) -> None:
         self._start_soon(self._notify)
 

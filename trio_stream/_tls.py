@@ -229,6 +229,9 @@ class TLSTransport(Transport):
         leaving = sum(map(len, self._leaving))
         return leaving + self._encrypted.pending + self._below.unsent()
 
+    def has_kept(self) -> bool:
+        return bool(self._leaving) or self._encrypted.pending > self._kept_back
+
     def require_rate(self, watch: TimeoutWatch, rate: float) -> None:
         self._below.require_rate(watch, rate)
 

@@ -150,6 +150,10 @@ class Transport(ABC):
     def unsent(self) -> int:
         """How many bytes were taken by `send_some` and not yet by the peer, as far as known."""
 
+    def has_kept(self) -> bool:
+        """Whether some of what was taken by `send_some` is still here, for a task to send it."""
+        return False
+
     @abstractmethod
     def notify_soon(self) -> None:
         """Tell the user once more what is known now, but not before the next scheduler tick."""
