@@ -19,6 +19,7 @@ from trio_stream._listeners import (
     describe_address,
     open_listeners,
     split_host,
+    has_systemd_fds,
     take_systemd_fds,
 )
 from trio_stream._socket_transport import SocketTransport
@@ -405,6 +406,7 @@ async def test_what_is_no_listening_socket_is_an_error(tmp_path: Path) -> None:
         (1, "2", []),
         (0, "many", []),
         (0, "-1", []),
+        (0, "0", []),
         (0, None, []),
         (None, "2", []),
         (None, None, []),
@@ -421,6 +423,7 @@ def test_what_systemd_passes(
     for name, value in variables.items():
         if value is not None:
             monkeypatch.setenv(name, value)
+    assert has_systemd_fds() is bool(fds)
     assert take_systemd_fds() == fds
     assert not variables.keys() & os.environ.keys()
     assert take_systemd_fds() == []

@@ -362,6 +362,32 @@ def test_an_interrupt_before_it_serves_is_no_error(
     assert capsys.readouterr() == ("", "")
 
 
+def test_an_interrupt_that_breaks_something_off_is_told_by_the_status(directory: Path) -> None:
+    Path("late.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from trio_stream import App\n"
+        "app = App()\n"
+        "@app.lifespan\n"
+        "@asynccontextmanager\n"
+        "async def lifespan():\n"
+        "    raise KeyboardInterrupt\n"
+        "    yield\n"
+    )
+    assert main(["late.py", "--port", "0"]) == 1
+
+
+def test_without_room_there_is_no_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_song(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_demo, "write_song", write_song)
+    assert main(["--port", "0"]) == 2
+    error = "trio-stream: no temporary file for the demo: No space left on device\n"
+    assert capsys.readouterr().err.endswith(error)
+
+
 async def test_what_the_server_logs_goes_to_stderr(tmp_path: Path) -> None:
     file = tmp_path / "silent.py"
     file.write_text("from trio_stream import App\napp = App()\napp.get('/', lambda res, req: None)")
@@ -940,6 +966,11 @@ FILES = {
         ("hello --fd 9998 --fd 9999", "can't serve on descriptor 9998: Bad file descriptor; --fd"),
         ("hello --fd 9998 --unix socket", "can't serve on descriptor 9998: Bad file descriptor; -"),
         ("hello --unix=", "argument --unix: the path is empty; --help shows what there is"),
+        (
+            "hello --host=",
+            "argument --host/--bind: the host is empty; * is all interfaces; "
+            "--help shows what there is",
+        ),
         (f"hello --unix {'x' * 200}", "xxx': AF_UNIX path too long; choose another --unix"),
     ],
 )

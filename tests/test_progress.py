@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import re
@@ -282,6 +283,38 @@ async def test_what_ends_with_the_display_is_told(autojump_clock: MockClock) -> 
     assert display.over == ["stopped by the client: film to ?, after 1.0 kB of 2.0 kB"]
 
 
+async def test_after_the_terminal_the_log_has_the_rest(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Gone(Recorder):
+        def update(self, under_way: Sequence[Transfer], over: Sequence[Transfer]) -> None:
+            if under_way:
+                raise OSError(errno.EIO, "Input/output error")
+
+    caplog.set_level(logging.INFO, "trio_stream")
+    transfers = Transfers(Gone().open)
+    app = App()
+
+    @app.get("/")
+    async def film(res: Response, req: Request) -> None:
+        transfers.add("film", res, req)
+        await res.send_chunk(bytes(5000), 5000)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transfers.show)
+        async with open_client(app, window=1000) as client:
+            for _ in range(3):
+                response = await client.get("/")
+                await trio.sleep(2 * LOOK)
+                await response.read()
+                await trio.sleep(2 * LOOK)
+            assert transfers._transfers == []
+        nursery.cancel_scope.cancel()
+    messages = [r.getMessage() for r in caplog.records if r.name == "trio_stream"]
+    assert len(messages) == 6
+    assert [it for it in messages if it.startswith("sending")] == 3 * ["sending: film to ?, 5.0 kB"]
+
+
 # The log...
 
 
@@ -325,17 +358,26 @@ async def test_the_log_has_the_begin_and_the_end(
 
 
 @pytest.mark.parametrize(
-    ("is_terminal", "term", "has_rich", "is_live"),
+    ("is_terminal", "term", "has_rich", "has_access_log", "is_live"),
     [
-        (True, "xterm", True, True),
-        (False, "xterm", True, False),
-        (True, "dumb", True, False),
-        (True, "xterm", False, False),
+        (True, "xterm", True, False, True),
+        (False, "xterm", True, False, False),
+        (True, "dumb", True, False, False),
+        (True, "xterm", False, False, False),
+        (True, "xterm", True, True, False),
     ],
 )
-def test_live_lines_need_a_terminal_and_a_library(
-    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, term: str, has_rich: bool, is_live: bool
+def test_live_lines_need_a_terminal_for_themselves_and_a_library(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_terminal: bool,
+    term: str,
+    has_rich: bool,
+    has_access_log: bool,
+    is_live: bool,
 ) -> None:
+    caplog.set_level(logging.INFO if has_access_log else logging.WARNING, "trio_stream.access")
+
     class Output(io.StringIO):
         def isatty(self) -> bool:
             return is_terminal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from ._workers import Supervisor
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from ._app import App
     from ._server import Server
@@ -88,7 +88,7 @@ def serve_target(options: argparse.Namespace, worker: Worker | None) -> int:
     """
     is_demo = options.target is None
     tell = log if options.access_log == "json" else say  # or programs that read it would stumble
-    with _demo.open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
+    with open_demo() if is_demo else nullcontext(find_app(options.target)) as app:
         announce_it = partial(
             announce,
             shared=app.name if isinstance(app, Share) else None,
@@ -97,6 +97,21 @@ def serve_target(options: argparse.Namespace, worker: Worker | None) -> int:
             tell=tell,
         )
         return serve(app, options, announce_it, worker)
+
+
+@contextmanager
+def open_demo() -> Iterator[App]:
+    """The demo.
+
+    Raises:
+      UsageError: There is no room for its song.
+    """
+    with ExitStack() as stack:
+        try:
+            demo = stack.enter_context(_demo.open_demo())
+        except OSError as exc:
+            raise UsageError(f"no temporary file for the demo: {exc.strerror}") from exc
+        yield demo
 
 
 def log(*lines: str) -> None:
@@ -146,6 +161,10 @@ def serve(
         if is_bound or exc.filename is None:
             raise
         raise _address_error(exc) from exc
+    except KeyboardInterrupt:
+        if not is_bound:
+            raise
+        return 1  # it is a third one, and has broken off what would not end
 
 
 def supervise(command: Sequence[str], options: argparse.Namespace) -> int:

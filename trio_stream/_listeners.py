@@ -132,7 +132,7 @@ def _named(where: object) -> Iterator[None]:
 def has_systemd_fds() -> bool:
     """Whether systemd has opened sockets for this process: sd_listen_fds(3)."""
     is_ours = os.environ.get("LISTEN_PID") == str(os.getpid())
-    return is_ours and bool(re.fullmatch("[0-9]{1,9}", os.environ.get("LISTEN_FDS", "")))
+    return is_ours and bool(re.fullmatch("[1-9][0-9]{0,8}", os.environ.get("LISTEN_FDS", "")))
 
 
 def take_systemd_fds() -> list[int]:
