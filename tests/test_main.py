@@ -966,11 +966,7 @@ FILES = {
         ("hello --fd 9998 --fd 9999", "can't serve on descriptor 9998: Bad file descriptor; --fd"),
         ("hello --fd 9998 --unix socket", "can't serve on descriptor 9998: Bad file descriptor; -"),
         ("hello --unix=", "argument --unix: the path is empty; --help shows what there is"),
-        (
-            "hello --host=",
-            "argument --host/--bind: the host is empty; * is all interfaces; "
-            "--help shows what there is",
-        ),
+        ("hello --host=", "argument --host/--bind: the host is empty; * is for all; --help shows"),
         (f"hello --unix {'x' * 200}", "xxx': AF_UNIX path too long; choose another --unix"),
     ],
 )

@@ -225,7 +225,7 @@ def find_password(source: str | None) -> str | None:
 
 def _host(text: str) -> str:
     if not text:
-        raise argparse.ArgumentTypeError("the host is empty; * is all interfaces")
+        raise argparse.ArgumentTypeError("the host is empty; * is for all")
     try:
         split_host(text, DEFAULT_PORT)
     except ValueError as exc:
