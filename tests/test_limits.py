@@ -197,6 +197,17 @@ async def test_keep_alive_does_not_count_while_a_response_is_under_way(
             assert without_date(await client.receive_some()) == HELLO
 
 
+async def test_an_empty_line_between_requests_begins_none(autojump_clock: MockClock) -> None:
+    """RFC 9112 section 2.2."""
+    config = Config(head_timeout=2, keep_alive_timeout=75)
+    async with open_client(hello_app(config)) as client:
+        await client.send_all(get("/"))
+        assert without_date(await client.receive_some()) == HELLO
+        await trio.sleep(1)
+        await client.send_all(b"\r\n")
+        assert await receive_until_eof(client) == (b"", 75)
+
+
 # A server that is busy
 
 
@@ -225,6 +236,27 @@ async def test_what_comes_while_the_server_is_busy_has_come_in_time(
                 assert without_date(await peer.receive_some()) == HELLO
             await wait_all_tasks_blocked()
             peer.send_now(rest)
+            mock_clock.jump(1000)
+            assert without_date(await peer.receive_some()) == HELLO
+
+
+async def test_time_in_which_the_server_is_busy_is_nobodys_debt(
+    kind: Kind, mock_clock: MockClock
+) -> None:
+    app = App(config=Config(min_upload_rate=1000))
+
+    @app.post("/")
+    async def handler(res: Response, req: Request) -> None:
+        async for _ in req.body:
+            for _ in range(10):  # while it may be looked at how slow the client was
+                await trio.lowlevel.checkpoint()
+        res.end("hello")
+
+    for _ in range(10):  # who runs first is left to chance
+        async with open_peer(app, kind) as peer:
+            await peer.send_all(get("/", "Content-Length: 5", method="POST"))
+            await wait_all_tasks_blocked()
+            peer.send_now(b"hello")
             mock_clock.jump(1000)
             assert without_date(await peer.receive_some()) == HELLO
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import struct
 from contextlib import asynccontextmanager, suppress
@@ -26,6 +27,8 @@ from trio_stream._socket_transport import SocketTransport
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from trio.testing import MockClock
 
 TRUSTED = ("127.0.0.1", "unix")
 V1 = b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 443\r\n"
@@ -155,6 +158,20 @@ async def test_a_header_that_does_not_come_in_time(caplog: pytest.LogCaptureFixt
         await stream.send_all(V1[:-1])
         assert await stream.receive_some() == b""
     assert "no header in time" in caplog.text
+
+
+async def test_a_header_that_comes_while_the_server_is_busy(mock_clock: MockClock) -> None:
+    app = make_app([], handshake_timeout=10)
+    app.get("/", lambda res, _: res.end("hello"))
+    async with trio.open_nursery() as nursery:
+        server = await start_server(nursery, app)
+        for _ in range(10):  # who runs first is left to chance
+            async with await connect(server.port) as stream:
+                await wait_all_tasks_blocked()
+                assert os.write(stream.socket.fileno(), V1 + get("/"))
+                mock_clock.jump(11)
+                assert (await stream.receive_some()).endswith(b"hello")
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_reset_in_a_header(caplog: pytest.LogCaptureFixture) -> None:

@@ -214,7 +214,8 @@ class Connection:
                     self._cancel_scope.deadline = inf  # it came in time
                     self._closes_idle = False
                 head = self._protocol.next_request()
-                if head is None and watch is timeouts.keep_alive:
+                has_begun = head is None and self._protocol.head_has_begun
+                if has_begun and watch is timeouts.keep_alive:
                     watch.stop(self)
                     watch = timeouts.head
                     watch.start(self)

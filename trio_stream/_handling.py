@@ -35,9 +35,8 @@ async def run_handler(handler: Handler, response: Response, request: Request) ->
         logger.debug("%r: the client has gone", request)
         status = 400  # which nobody will see
     except* BadRequestError as refusals:
-        refusal = _first(refusals)
-        status = refusal.status
-        logger.debug("%r: %d for a bad request: %s", request, status, refusal)
+        status = _first(refusals).status
+        logger.debug("%r: %d for a bad request: %s", request, status, _first(refusals))
     except* Exception as failures:
         status = 500
         alone = len(failures.exceptions) == 1

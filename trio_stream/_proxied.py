@@ -41,9 +41,9 @@ async def _receive_header(stream: trio.SocketStream) -> ProxyHeader:
     while data := await peek_some(stream):
         header = parse_header(received + data)
         # As long as the header is not complete, all that has come belongs to it.
-        received += await stream.receive_some(
-            len(data) if header is None else header.size - len(received)
-        )
+        size = len(data) if header is None else header.size - len(received)
+        with trio.CancelScope(shield=True):  # it is here, and so it has come in time
+            received += await stream.receive_some(size)
         if header is not None:
             return header
     if not received:  # many a probe does no more than to connect

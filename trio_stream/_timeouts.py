@@ -22,6 +22,9 @@ TimeLimit: TypeAlias = Callable[[], AbstractContextManager[trio.CancelScope]]
 # those that read a stream, decrypt, and parse.
 _TURNS_TO_ARRIVE = 3
 
+# How often in its timeout a watch looks whether the processor has been kept by others.
+_BEATS = 8
+
 # Times add up with the errors of floats.
 _CLOCK_ERROR = 0.001
 
@@ -44,10 +47,17 @@ class TimeoutWatch:
 
     If others have kept the processor for longer than that, what has come in the meantime counts: of
     each client one piece is read before anybody is told (16 KiB of a head, 256 KiB of a body).
+
+    Attributes:
+      timeout: In seconds.
+      lost_time: Of the time in which this was at work, the seconds in which others have kept the
+        processor, as far as it has noticed.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, *, beats: int = 1) -> None:
         self.timeout = timeout
+        self.lost_time = 0.0
+        self._beat = timeout / beats
         self._deadlines: OrderedDict[Timed, float] = OrderedDict()
         self._started = trio.Event()
 
@@ -67,9 +77,12 @@ class TimeoutWatch:
             while not self._deadlines:
                 self._started = trio.Event()
                 await self._started.wait()
-            await trio.sleep_until(next(iter(self._deadlines.values())))
+            first = next(iter(self._deadlines.values()))
+            wakes_at = min(first, trio.current_time() + self._beat)
+            await trio.sleep_until(wakes_at)
             for _ in range(_TURNS_TO_ARRIVE):
                 await trio.lowlevel.checkpoint()
+            self.lost_time += trio.current_time() - wakes_at
             self._tell_late()
 
     # A function of its own: while `run` sleeps, its variables would keep the one that was told.
@@ -90,7 +103,7 @@ class Timeouts:
         self.head = TimeoutWatch(config.head_timeout)
         self.keep_alive = TimeoutWatch(config.keep_alive_timeout)
         self.request = TimeoutWatch(config.request_timeout)
-        self.rate = TimeoutWatch(config.rate_grace)
+        self.rate = TimeoutWatch(config.rate_grace, beats=_BEATS)
 
     def run(self, start_soon: StartSoon) -> None:
         """Have each watch at work in a task of its own; one without a timeout needs none."""
@@ -104,7 +117,7 @@ class MinimumRate:
 
     It has an allowance of time, at first and at most the timeout of `watch`: waiting spends it, and
     each byte earns the time that it may take. So a short pause does no harm, nor does any time in
-    which nobody waits for the client.
+    which nobody waits for the client, or in which others have kept the processor.
 
     The watch looks at it at intervals of its timeout: who takes nothing is found when the allowance
     is spent, and who is slower than the rate at most one interval later.
@@ -131,6 +144,7 @@ class MinimumRate:
         self._is_watched = False
         self._waiting_since: float | None = None
         self._before = 0
+        self._lost_before = watch.lost_time
 
     def wait(self) -> None:
         """The client is waited for from now on."""
@@ -156,10 +170,15 @@ class MinimumRate:
         """Whether the client has some of its allowance left."""
         if self._waiting_since is not None:
             self._settle(self._waiting_since)
+        lost_time = self._watch.lost_time
+        self._earn(lost_time - self._lost_before)
+        self._lost_before = lost_time
         return self._allowance > _CLOCK_ERROR
 
     def _settle(self, since: float) -> None:
         now, count = trio.current_time(), self._progress()
-        earned = (count - self._before) / self._rate
-        self._allowance = min(self._allowance - (now - since) + earned, self._watch.timeout)
+        self._earn((count - self._before) / self._rate - (now - since))
         self._waiting_since, self._before = now, count
+
+    def _earn(self, seconds: float) -> None:
+        self._allowance = min(self._allowance + seconds, self._watch.timeout)

@@ -43,6 +43,9 @@ _TRIES = 3
 # for a whole grace.
 _HURRIED_GRACE = 1.0
 
+# Seconds in which a worker that is to end at once can still do so by itself.
+_LAST_MOMENT = 0.5
+
 # Exit statuses: none could begin; or can't do what the command line asks, now or ever.
 _FAILURE = 1
 _USAGE_ERROR = 2
@@ -199,10 +202,17 @@ class Supervisor:
         return self._status
 
     async def _kill_by_signal(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            if number != signal.SIGHUP:
-                for worker in self._living:
-                    worker.process.kill()
+        """Kill at the second signal, after a moment to cut off what is left as a server does.
+
+        The kernel would end bodies that end with their connections as if they were whole.
+        """
+        await _next_end(signals)
+        for worker in self._living:
+            worker.process.terminate()
+        with trio.move_on_after(_LAST_MOMENT):
+            await _next_end(signals)
+        for worker in self._living:
+            worker.process.kill()
 
     async def _watch(self, changes: AsyncIterator[object]) -> None:
         async for _ in changes:
@@ -361,3 +371,8 @@ class Supervisor:
             status = process.returncode or 0
             if status > 0 or (worker.is_ready and status):
                 self._status = _FAILURE
+
+
+async def _next_end(signals: AsyncIterator[int]) -> None:
+    while await anext(signals) == signal.SIGHUP:
+        pass
