@@ -92,6 +92,23 @@ async def test_body_split_at_every_position(framing: str, autojump_clock: object
     assert await exchange(read_all, *(bytes([byte]) for byte in data)) == expected
 
 
+async def test_small_pieces_of_a_large_one_are_not_copied_on() -> None:
+    left: list[memoryview] = []
+
+    async def handler(res: Response, req: Request) -> None:
+        for size in (1, 2, 3):
+            data = await req.body.receive_some(size)
+            assert (type(data), len(data)) == (bytes, size)
+            rest = req.body._received
+            assert isinstance(rest, memoryview)
+            left.append(rest)
+        res.end(await req.body.receive_some())
+
+    wire = post("Content-Length: 9", "Connection: close", body=b"123456789")
+    assert await exchange(handler, wire) == ok(b"789", "Connection: close")
+    assert left[0].obj is left[1].obj is left[2].obj
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.binary(min_size=1, max_size=300), max_size=6),

@@ -71,6 +71,7 @@ class Connection:
         self._requests = 0
         self._is_late = False  # the client has sent no request in time
         self._refusal: int | None = None
+        self._unanswered: Request | None = None  # what the refusal is the answer to
         self._cancel_scope = trio.CancelScope()
         self._response: Response | None = None
         # `trio.current_time` looks for the clock each time, and so takes twice as long.
@@ -303,13 +304,14 @@ class Connection:
         return response._allows_reuse and await self._discard_request_body()
 
     async def _refuse(self, status: int) -> None:
-        """Give an answer that serves no request, and is the last one."""
-        response = self._begin_response(None, cancel_on_abort=True, closes=True)
+        """Give the last answer: to what is no request, or took too long."""
+        request = self._unanswered
+        response = self._begin_response(request, cancel_on_abort=True, closes=True)
         try:
             answer_status(response, status)
             await response._wait_over()
         finally:
-            self._end_response(response, None)
+            self._end_response(response, request)
 
     # Not a context manager: that would take a twentieth of the time of a small request.
     def _begin_response(
@@ -317,10 +319,11 @@ class Connection:
     ) -> Response:
         """Make the response that the transport reports to, until `_end_response`."""
         self._stats.active_responses += 1
-        self._requests += 1
+        if self._unanswered is None:
+            self._requests += 1
+            self._began_at = self._now() if access_logger.isEnabledFor(logging.INFO) else None
         if request is not None:
             request.id = self._request_id
-        self._began_at = self._now() if access_logger.isEnabledFor(logging.INFO) else None
         response = Response(
             self._transport,
             self._protocol,
@@ -355,7 +358,9 @@ class Connection:
         self._needs_reset = response.aborted and response._ends_with_connection
         if (status := response._sent_status) is not None:
             self._stats.responses[status] += 1
-        if self._began_at is not None:
+        if self._refusal is not None and request is not self._unanswered:
+            self._unanswered = request  # which has two responses, and one line in the log
+        elif self._began_at is not None:
             log_response(
                 self._protocol.request,
                 self._transport.client if request is None else request.client,

@@ -24,7 +24,7 @@ class BufferedBody(trio.abc.ReceiveStream):
     """A body that comes in pieces of any size, and is taken in pieces of any other."""
 
     def __init__(self) -> None:
-        self._received = b""
+        self._received: bytes | memoryview = b""
         self._at_end = False
         self._closed = False
         self._is_receiving = False
@@ -81,9 +81,12 @@ class BufferedBody(trio.abc.ReceiveStream):
         self._check_client()
         if self._closed:  # and what was received is gone: that must not look like the end
             raise trio.ClosedResourceError("another task has closed the body")
-        data = self._received[:max_bytes]
-        self._received = self._received[len(data) :]
-        return data
+        received, self._received = self._received, b""
+        if max_bytes is None or len(received) <= max_bytes:
+            return bytes(received)
+        left = memoryview(received)  # or what is left would be copied each time
+        self._received = left[max_bytes:]
+        return bytes(left[:max_bytes])
 
     async def __anext__(self) -> bytes:
         """The next bytes, which are `bytes`: what sends them on need not care."""
