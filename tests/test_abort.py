@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -706,6 +707,33 @@ async def test_return_while_another_task_sends_cuts_the_body_visibly(
     (record,) = caplog.records
     assert "the handler returned before the body was complete" in record.getMessage()
     caplog.clear()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_return_while_another_task_only_lets_others_run_cuts_nothing(
+    method: str, nursery: trio.Nursery
+) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        sends_last = trio.Event()
+
+        async def send() -> None:
+            for number in range(3):
+                if number == 2:
+                    sends_last.set()
+                with suppress(RuntimeError):  # if it has been ended
+                    await res.send_chunk(b"" if number == 2 else pattern(10))
+
+        nursery.start_soon(send)
+        await sends_last.wait()
+
+    async with open_client(app) as client:
+        for _ in range(2):
+            response = await client.request(method, "/")
+            assert await response.read() == (2 * pattern(10) if method == "GET" else b"")
+        assert client.stats.aborts == {}
 
 
 async def test_error_after_the_head_cuts_the_body(

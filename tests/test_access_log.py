@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.harness import get, open_peer
-from trio_stream import App, Config, Request, Response
+from trio_stream import App, Request, Response
 from trio_stream._access_log import Outcome, combined_line, json_line
 from trio_stream._access_log import logger as access_logger
 from trio_stream.testing import open_client
@@ -121,28 +121,6 @@ async def test_refused_heads_are_logged(
     line = combined_line(record.created, cast("Outcome", outcome))
     assert f" {status} " in line
     assert line.endswith("-1")
-
-
-async def test_a_request_that_takes_too_long_has_one_line(
-    log: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
-) -> None:
-    ids = []
-    app = App(config=Config(request_timeout=30))
-
-    @app.get("/")
-    async def handler(_: Response, req: Request) -> None:
-        ids.append(req.id)
-        await trio.sleep_forever()
-
-    async with open_peer(app, "memory") as peer:
-        await peer.send_all(get("/"))
-        await peer.receive_until_eof()
-    (record,) = log.records
-    outcome = outcome_of(record)
-    assert (outcome["target"], outcome["status"], outcome["ended"]) == ("/", 503, "done")
-    assert outcome["duration"] == pytest.approx(30)
-    assert [outcome["request_id"]] == ids
-    assert ids[0].endswith("-1")
 
 
 async def test_a_body_that_was_dropped_has_no_bytes(log: pytest.LogCaptureFixture) -> None:

@@ -133,6 +133,16 @@ async def test_a_new_connection_has_a_while_for_its_request(autojump_clock: Mock
             assert trio.current_time() == opened_at + max(age, 3)
 
 
+async def test_an_empty_line_is_no_request_that_came_in_time(autojump_clock: MockClock) -> None:
+    async with open_client(hello_app(Config(linger_timeout=2))) as client:
+        await wait_all_tasks_blocked()
+        client.server.shutdown(grace=60)
+        await trio.sleep(1)
+        await client.send_all(b"\r\n")
+        assert await client.receive_some() == b""
+        assert trio.current_time() == 2
+
+
 async def test_a_connection_that_was_just_accepted_has_it_too(autojump_clock: MockClock) -> None:
     async with open_client(hello_app()) as client:
         client.server.shutdown()  # its task has not begun

@@ -278,8 +278,8 @@ class Client:
 
 
 @asynccontextmanager
-async def watched_client(rate: float = 100) -> AsyncIterator[Client]:
-    watch = TimeoutWatch(5)
+async def watched_client(rate: float = 100, beats: int = 1) -> AsyncIterator[Client]:
+    watch = TimeoutWatch(5, beats=beats)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         yield Client(watch, rate)
@@ -356,6 +356,43 @@ async def test_slowness_is_found_while_nobody_waits(autojump_clock: MockClock) -
         client.pace.stop_waiting()
         await trio.sleep(100)
         assert client.too_slow_at == [10]
+
+
+async def pass_time(clock: MockClock, step: float, steps: int) -> None:
+    for _ in range(steps):
+        clock.jump(step)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_being_a_little_late_is_no_excuse(mock_clock: MockClock) -> None:
+    """As the watch of any server is, each time that it wakes."""
+    async with watched_client(beats=8) as client:
+        client.pace.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        await pass_time(mock_clock, 0.7, 8)
+        assert client.too_slow_at == [pytest.approx(5.6)]
+
+
+async def test_lost_time_counts_for_those_who_are_waited_for(mock_clock: MockClock) -> None:
+    async with watched_client(beats=8) as client:
+        client.pace.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        await pass_time(mock_clock, 1000, 2)
+        assert client.too_slow_at == []
+        await pass_time(mock_clock, 0.5, 20)
+        assert client.too_slow_at != []
+
+
+async def test_lost_time_in_which_nobody_waits_earns_nothing(mock_clock: MockClock) -> None:
+    """Its handler may be what keeps the processor."""
+    async with watched_client(beats=8) as client:
+        for _ in range(6):
+            client.pace.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            await pass_time(mock_clock, 0.5, 4)
+            client.pace.stop_waiting()
+            mock_clock.jump(3)
+        assert client.too_slow_at == [pytest.approx(15)]
 
 
 async def test_rate_of_0_is_none(autojump_clock: MockClock) -> None:

@@ -641,7 +641,7 @@ async def test_a_second_signal_kills(
         assert fakes.told == ["1: SIGTERM"]
         signal.raise_signal(signal.SIGTERM)
     assert trio.current_time() == 1e6 + 1.5
-    assert fakes.told == ["1: SIGTERM", "1: SIGTERM", "1: SIGKILL"]
+    assert fakes.told == ["1: SIGTERM", "1: SIGINT", "1: SIGKILL"]
     assert statuses == [1]
 
 

@@ -164,7 +164,7 @@ def serve(
     except KeyboardInterrupt:
         if not is_bound:
             raise
-        return 1  # it is a third one, and has broken off what would not end
+        return 1  # a third one, most likely: it has broken off what would not end
 
 
 def supervise(command: Sequence[str], options: argparse.Namespace) -> int:

@@ -71,7 +71,6 @@ class Connection:
         self._requests = 0
         self._is_late = False  # the client has sent no request in time
         self._refusal: int | None = None
-        self._unanswered: Request | None = None  # what the refusal is the answer to
         self._cancel_scope = trio.CancelScope()
         self._response: Response | None = None
         # `trio.current_time` looks for the clock each time, and so takes twice as long.
@@ -148,14 +147,15 @@ class Connection:
         """Abort the response under way, as the server is shut down, and cancel what is left.
 
         Returns:
-          Whether something was cut off: the last bytes of a response that is over may be kept here.
+          Whether something was cut off: that response, or the last bytes of one that is over.
         """
-        response = self._response
-        if response is not None:
+        is_cut = self._transport.has_kept()
+        if (response := self._response) is not None:
+            is_cut = is_cut or not response._is_over
             response._abort(AbortReason.SHUTDOWN)
         self._closes_idle = False
         self._cancel_scope.cancel()
-        return response is not None or self._transport.has_kept()
+        return is_cut
 
     @property
     def _is_idle(self) -> bool:
@@ -211,12 +211,12 @@ class Connection:
         try:
             while head is None and not self._protocol.client_has_closed:
                 await self._receive_data()
-                if self._stats.shutting_down:
+                head = self._protocol.next_request()
+                has_begun = head is not None or self._protocol.head_has_begun
+                if has_begun and self._stats.shutting_down:
                     self._cancel_scope.deadline = inf  # it came in time
                     self._closes_idle = False
-                head = self._protocol.next_request()
-                has_begun = head is None and self._protocol.head_has_begun
-                if has_begun and watch is timeouts.keep_alive:
+                if head is None and has_begun and watch is timeouts.keep_alive:
                     watch.stop(self)
                     watch = timeouts.head
                     watch.start(self)
@@ -304,14 +304,13 @@ class Connection:
         return response._allows_reuse and await self._discard_request_body()
 
     async def _refuse(self, status: int) -> None:
-        """Give the last answer: to what is no request, or took too long."""
-        request = self._unanswered
-        response = self._begin_response(request, cancel_on_abort=True, closes=True)
+        """Give an answer that serves no request, and is the last one."""
+        response = self._begin_response(None, cancel_on_abort=True, closes=True)
         try:
             answer_status(response, status)
             await response._wait_over()
         finally:
-            self._end_response(response, request)
+            self._end_response(response, None)
 
     # Not a context manager: that would take a twentieth of the time of a small request.
     def _begin_response(
@@ -319,11 +318,10 @@ class Connection:
     ) -> Response:
         """Make the response that the transport reports to, until `_end_response`."""
         self._stats.active_responses += 1
-        if self._unanswered is None:
-            self._requests += 1
-            self._began_at = self._now() if access_logger.isEnabledFor(logging.INFO) else None
+        self._requests += 1
         if request is not None:
             request.id = self._request_id
+        self._began_at = self._now() if access_logger.isEnabledFor(logging.INFO) else None
         response = Response(
             self._transport,
             self._protocol,
@@ -358,9 +356,7 @@ class Connection:
         self._needs_reset = response.aborted and response._ends_with_connection
         if (status := response._sent_status) is not None:
             self._stats.responses[status] += 1
-        if self._refusal is not None and request is not self._unanswered:
-            self._unanswered = request  # which has two responses, and one line in the log
-        elif self._began_at is not None:
+        if self._began_at is not None:
             log_response(
                 self._protocol.request,
                 self._transport.client if request is None else request.client,

@@ -206,7 +206,7 @@ class Response(WritingResponse):
         if not self._head_started:
             return False
         # What another task is in the middle of is no proper end.
-        if self._total_size is None and not (self._stream_was_cut or self._sending):
+        if self._total_size is None and not (self._stream_was_cut or self._parked):
             self._end(b"")
         else:
             self._abort(AbortReason.INCOMPLETE)

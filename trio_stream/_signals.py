@@ -86,7 +86,7 @@ class DebouncedSignals:
 
 @asynccontextmanager
 async def open_signals(*numbers: int) -> AsyncIterator[DebouncedSignals]:
-    """Catch signals in the block, and for the tenth of a second after one that has ended it."""
+    """Catch signals in the block, and then for as long as an echo of the last one may come."""
     with trio.open_signal_receiver(*numbers) as receiver:
         signals = DebouncedSignals(receiver)
         try:

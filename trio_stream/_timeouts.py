@@ -22,7 +22,7 @@ TimeLimit: TypeAlias = Callable[[], AbstractContextManager[trio.CancelScope]]
 # those that read a stream, decrypt, and parse.
 _TURNS_TO_ARRIVE = 3
 
-# How often in its timeout a watch looks whether the processor has been kept by others.
+# How often in its timeout a watch looks whether others have kept the processor.
 _BEATS = 8
 
 # Times add up with the errors of floats.
@@ -48,16 +48,16 @@ class TimeoutWatch:
     If others have kept the processor for longer than that, what has come in the meantime counts: of
     each client one piece is read before anybody is told (16 KiB of a head, 256 KiB of a body).
 
-    Attributes:
+    Args:
       timeout: In seconds.
-      lost_time: Of the time in which this was at work, the seconds in which others have kept the
-        processor, as far as it has noticed.
+      beats: How often in that time it looks for `lost_time`.
     """
 
     def __init__(self, timeout: float, *, beats: int = 1) -> None:
         self.timeout = timeout
-        self.lost_time = 0.0
         self._beat = timeout / beats
+        self._wakes_at = inf
+        self._lost_time = 0.0
         self._deadlines: OrderedDict[Timed, float] = OrderedDict()
         self._started = trio.Event()
 
@@ -78,12 +78,21 @@ class TimeoutWatch:
                 self._started = trio.Event()
                 await self._started.wait()
             first = next(iter(self._deadlines.values()))
-            wakes_at = min(first, trio.current_time() + self._beat)
-            await trio.sleep_until(wakes_at)
+            self._wakes_at = min(first, trio.current_time() + self._beat)
+            await trio.sleep_until(self._wakes_at)
             for _ in range(_TURNS_TO_ARRIVE):
                 await trio.lowlevel.checkpoint()
-            self.lost_time += trio.current_time() - wakes_at
+            self._lost_time = self.lost_time()
+            self._wakes_at = inf
             self._tell_late()
+
+    def lost_time(self) -> float:
+        """How many seconds others have kept the processor, up to now, as far as this was at work.
+
+        What is not longer than a beat does not count: any server is a little late.
+        """
+        late = trio.current_time() - self._wakes_at
+        return self._lost_time + (late if late > self._beat else 0)
 
     # A function of its own: while `run` sleeps, its variables would keep the one that was told.
     def _tell_late(self) -> None:
@@ -117,7 +126,7 @@ class MinimumRate:
 
     It has an allowance of time, at first and at most the timeout of `watch`: waiting spends it, and
     each byte earns the time that it may take. So a short pause does no harm, nor does any time in
-    which nobody waits for the client, or in which others have kept the processor.
+    which nobody waits for the client, or that the watch has lost.
 
     The watch looks at it at intervals of its timeout: who takes nothing is found when the allowance
     is spent, and who is slower than the rate at most one interval later.
@@ -144,7 +153,7 @@ class MinimumRate:
         self._is_watched = False
         self._waiting_since: float | None = None
         self._before = 0
-        self._lost_before = watch.lost_time
+        self._lost_before = 0.0
 
     def wait(self) -> None:
         """The client is waited for from now on."""
@@ -152,6 +161,7 @@ class MinimumRate:
             return
         self._waiting_since = trio.current_time()
         self._before = self._progress()
+        self._lost_before = self._watch.lost_time()
         if not self._is_watched:
             self._is_watched = True
             self._watch.start(self)
@@ -170,15 +180,11 @@ class MinimumRate:
         """Whether the client has some of its allowance left."""
         if self._waiting_since is not None:
             self._settle(self._waiting_since)
-        lost_time = self._watch.lost_time
-        self._earn(lost_time - self._lost_before)
-        self._lost_before = lost_time
         return self._allowance > _CLOCK_ERROR
 
     def _settle(self, since: float) -> None:
-        now, count = trio.current_time(), self._progress()
-        self._earn((count - self._before) / self._rate - (now - since))
-        self._waiting_since, self._before = now, count
-
-    def _earn(self, seconds: float) -> None:
-        self._allowance = min(self._allowance + seconds, self._watch.timeout)
+        now, count, lost = trio.current_time(), self._progress(), self._watch.lost_time()
+        earned = (count - self._before) / self._rate
+        spent = max(now - since - (lost - self._lost_before), 0)
+        self._allowance = min(self._allowance - spent + earned, self._watch.timeout)
+        self._waiting_since, self._before, self._lost_before = now, count, lost

@@ -132,9 +132,10 @@ class _Slot:
 class Supervisor:
     """Keeps a number of workers running until a signal ends it.
 
-    SIGTERM and SIGINT are passed on, and waited for; a second one kills. SIGHUP replaces the
-    workers one by one, each only when its successor serves. Another SIGHUP begins anew, so that
-    none waits for a successor that hangs. One that tells that the terminal was closed is an end.
+    SIGTERM and SIGINT are passed on, and waited for; after a second one they are killed. SIGHUP
+    replaces the workers one by one, each only when its successor serves. Another SIGHUP begins
+    anew, so that none waits for a successor that hangs. One that tells that the terminal was closed
+    is an end.
 
     A worker that dies is followed by another one, with back-off. If several have died and none has
     ever served, no more are tried.
@@ -208,7 +209,7 @@ class Supervisor:
         """
         await _next_end(signals)
         for worker in self._living:
-            worker.process.terminate()
+            worker.process.send_signal(signal.SIGINT)  # another SIGTERM could be an echo
         with trio.move_on_after(_LAST_MOMENT):
             await _next_end(signals)
         for worker in self._living:
