@@ -13,7 +13,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -37,7 +37,9 @@ from trio_stream import AbortReason, App, Config, Request, Response
 from trio_stream._file import FilePart, OpenFile, open_file, open_variants
 from trio_stream._file_answer import FileOptions
 from trio_stream._file_response import send_file
+from trio_stream._paced_part import PacedPart
 from trio_stream._read_part import _READ_SIZE as READ_SIZE
+from trio_stream._read_part import ReadPart
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
@@ -712,14 +714,30 @@ async def test_file_that_is_replaced_is_sent_as_it_was(kind: Kind, victim: Path)
 
 
 @pytest.mark.parametrize("cancel_on_abort", [True, False])
-async def test_gone_while_parked(kind: Kind, cancel_on_abort: bool, large: Path) -> None:
-    """It is told as by `send_chunk`, however the file is sent."""
+async def test_gone_while_parked(
+    kind: Kind, cancel_on_abort: bool, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as by `send_chunk`, however the file is sent; and no more of it is read."""
     app = App(cancel_on_abort=cancel_on_abort)
     results: list[object] = []
     over = trio.Event()
+    responses: list[Response] = []
+
+    def note_next(part: type[PacedPart | ReadPart]) -> None:
+        real_next = part.next
+
+        async def next_piece(self: Any, sent: int) -> Any:  # noqa: ANN401
+            assert not responses[0].aborted
+            return await real_next(self, sent)
+
+        monkeypatch.setattr(part, "next", next_piece)
+
+    note_next(PacedPart)
+    note_next(ReadPart)
 
     @app.get("/")
     async def handler(res: Response, _: Request) -> None:
+        responses.append(res)
         try:
             results.append(await res.send_file(large))
         finally:
@@ -790,6 +808,32 @@ async def test_nobody_sends_between_two_pieces(large: Path) -> None:
             with trio.fail_after(TIMEOUT):
                 response = await client.get("/")
                 assert await response.read() == body(0, SIZE)
+
+
+async def test_cancelled_though_the_client_takes_all(kind: Kind, large: Path) -> None:
+    offsets: list[int] = []
+    app = App(config=Config(send_budget=1000))
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        async def cancel_soon() -> None:
+            while res.get_write_offset() <= 64 * 1024:
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_soon)
+                await res.send_file(large)
+        assert scope.cancelled_caught
+        offsets.append(res.get_write_offset())
+
+    async with open_peer(app, kind, window=SIZE) as peer:
+        with trio.fail_after(TIMEOUT):
+            await peer.send_all(get("/"))
+            _, _, data = (await peer.receive_until_eof()).partition(b"\r\n\r\n")
+    assert data == body(0, offsets[0])
+    assert 64 * 1024 < offsets[0] < SIZE
 
 
 async def test_cancelled_while_parked(kind: Kind, large: Path) -> None:

@@ -82,9 +82,6 @@ async def _send_piece(
 
 async def _send_read(response: WritingResponse, part: FilePart, length: int) -> SendResult:
     read_part = ReadPart(part)
-    with trio.CancelScope() as scope:
-        async with open_background() as start_soon:
-            start_soon(read_part.read_ahead)
-            result = await response._send_all(read_part, length, response.get_write_offset())
-            scope.shield = True  # it will be told, as nothing but the end of a task is left
-    return result
+    async with open_background() as start_soon:
+        start_soon(read_part.read_ahead)
+        return await response._send_all(read_part, length, response.get_write_offset())
