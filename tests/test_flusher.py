@@ -206,6 +206,69 @@ async def test_after_a_pause_of_the_client_chunks_leave_as_they_come() -> None:
     assert corked == [False] * 10
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_transport_that_takes_a_whole_chunk_has_room_again(
+    autojump_clock: trio.testing.MockClock, is_known: bool
+) -> None:
+    """Even if it does not tell: then chunks would leave one by one from there on."""
+    app = App(config=ROOMY)
+    size = FREE + 13 * 64 * KIB
+    total = size if is_known else None
+    noted: list[Calls] = []
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        await send(res, 64 * KIB, total)
+        with (
+            patch.object(res._transport, "send_some", return_value=0),
+            trio.move_on_after(1) as scope,
+        ):
+            await res.send_chunk(pattern(64 * KIB, 64 * KIB), total)
+        assert scope.cancelled_caught
+        res._transport._time_send(0, 64 * KIB)  # as that would have done
+        noted.append(Calls(res))
+        await send(res, 64 * KIB, total)
+        assert not res._transport._is_timed
+        await send(res, size - 2 * 64 * KIB, total)
+
+    async with open_peer(app, "memory", window=ROOM) as peer:
+        await peer.send_all(get("/", "Connection: close"))
+        assert body_of(await peer.receive_until_eof()) == pattern(size)
+    (calls,) = noted
+    if is_known:
+        assert calls.sizes == [64 * KIB] * 4 + [256 * KIB] * 2 + [192 * KIB, 64 * KIB]
+    else:
+        framed = [64 * KIB + len(b"10000\r\n\r\n"), 256 * KIB + len(b"40000\r\n\r\n")]
+        assert calls.sizes == framed[:1] * 4 + framed[1:] * 3 + [len(b"0\r\n\r\n")]
+
+
+async def test_a_chunk_that_goes_in_part_is_not_tried_again_before_there_is_room(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    app = App(config=ROOMY)
+    size = 3 * 64 * KIB
+    offsets: list[int] = []
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        await send(res, 64 * KIB, size)
+        send_some = res._transport.send_some
+
+        def send_half(*pieces: Bytes) -> int:
+            offsets.append(res.get_write_offset())
+            return send_some(*pieces[:-1], pieces[-1][: 32 * KIB])
+
+        with patch.object(res._transport, "send_some", send_half), trio.move_on_after(1):
+            await res.send_chunk(pattern(64 * KIB, 64 * KIB), size)
+        start = res.get_write_offset()
+        await res.send_chunk(pattern(size - start, start), size)
+
+    async with open_peer(app, "memory", window=ROOM) as peer:
+        await peer.send_all(get("/", "Connection: close"))
+        assert body_of(await peer.receive_until_eof()) == pattern(size)
+    assert offsets == [64 * KIB]
+
+
 @pytest.mark.parametrize("how", ["return", "raise", "drain", "try_end", "end"])
 async def test_what_is_corked_is_sent_whatever_comes_next(
     kind: Kind, small: int, how: str, caplog: pytest.LogCaptureFixture
