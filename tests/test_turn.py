@@ -60,7 +60,7 @@ def test_turn_is_over_when_something_arrives(arrivals: list[int], ends: list[int
     turn = Turn(cast("Transport", transport))
     over = []
     for transport.sent in range(50, 1001, 50):
-        if turn.is_over(transport.sent, 400):
+        if not turn.left(transport.sent, 400):
             over.append(transport.sent)
     assert over == ends
 
@@ -107,7 +107,7 @@ async def test_chunks_of_one_that_is_alone(
     async with open_client(app, window=100_000) as client:
         assert await (await client.get("/")).read() == bytes(18_300)
     # After each 1000 bytes, which come with the fourth chunk; or after 8000.
-    assert offsets == (list(range(1200, 18_300, 1200)) if has_arrivals else [1200, 9600, 18_000])
+    assert offsets == (list(range(1200, 18_300, 1200)) if has_arrivals else [1200, 9300, 17_400])
 
 
 class Meanwhile(trio.abc.Instrument):
@@ -201,12 +201,25 @@ async def test_one_whose_server_knows_of_no_others() -> None:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_one_of_very_many_looks_for_nothing(
-    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+@pytest.mark.parametrize(
+    ("has_arrivals", "expected", "looks_expected"),
+    [(True, list(range(128, 2048, 128)), 15), (False, [128, 640, 1152, 1664], 5)],
+)
+async def test_one_of_very_many(
+    monkeypatch: pytest.MonkeyPatch,
+    nursery: trio.Nursery,
+    has_arrivals: bool,
+    expected: list[int],
+    looks_expected: int,
 ) -> None:
-    """As its share is the least that there is, in any case."""
+    """It has an eighth of the budget, or a half, and looks once only."""
     looks: list[object] = []
-    monkeypatch.setattr(SocketTransport, "arrivals", looks.append)
+
+    def look(_: object) -> object:
+        looks.append(object())
+        return looks[-1] if has_arrivals else None
+
+    monkeypatch.setattr(SocketTransport, "arrivals", look)
     app = App(config=Config(send_budget=1024))
     offsets: list[int] = []
     done = trio.Event()
@@ -223,8 +236,8 @@ async def test_one_of_very_many_looks_for_nothing(
         async with await connect(server.port) as stream:
             await stream.send_all(get("/"))
             await done.wait()
-    assert offsets == list(range(128, 2048, 128))
-    assert looks == []
+    assert offsets == expected
+    assert len(looks) == looks_expected
     nursery.cancel_scope.cancel()
 
 

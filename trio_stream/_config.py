@@ -72,9 +72,9 @@ class Config:
     throughput; to send 2 MiB takes 1 to 3 ms of CPU. Choose less where a quick answer beside fast
     streams matters more than their cost.
 
-    While no client sends anything it is eight times as much, in equal shares; files that the kernel
-    sends have that much each. Handlers that compute between their chunks yield after 10 ms in all,
-    looked at every 64 chunks at least.
+    While no client sends anything it is eight times as much, in equal shares, but at least half of
+    a budget for each; files that the kernel sends have eight budgets each. Handlers that compute
+    between their chunks yield after 10 ms in all, looked at every 64 chunks at least.
     """
 
     max_queued_bytes: int = 1024 * 1024

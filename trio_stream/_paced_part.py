@@ -40,7 +40,7 @@ class PacedPart:
         """
         if sent >= self._look_at:
             self._look_at = sent + self._step
-            if self._turn.is_over(sent, self._longest_turn):
+            if not self._turn.left(sent, self._longest_turn):
                 await trio.lowlevel.cancel_shielded_checkpoint()
         # The cache may be needed for something else as soon as others run.
         part = self._part.after(sent).first(self._look_at - sent)

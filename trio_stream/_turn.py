@@ -26,6 +26,11 @@ LONGEST_TURN = 0.01
 # Each of many has the turn of one of so many: less would not be worth a turn of the scheduler.
 MOST_SHARING = 8
 
+# The same while nothing comes in. With chunks of 64 KiB that saves a sixth with 64 clients, and a
+# fifth with 1000. A small request takes hardly longer, as it is looked for before that; the timer
+# of another task is late by the turns of all, which are 7 ms with 64 clients as fast as can be.
+_MOST_SHARING_QUIETLY = 2
+
 # To look at the clock costs a tenth of a small chunk, so it is not done for each. A handler that
 # has been quick and becomes slow keeps the others waiting for so many chunks, once.
 _CHUNKS_UNLOOKED = 64
@@ -46,19 +51,20 @@ class Turn:
         self._began_at = 0
         self._is_quiet = False
 
-    def is_over(self, offset: int, longest: int) -> bool:
-        """Whether the turn ends at `offset`; then the next one begins there.
+    def left(self, offset: int, longest: int) -> int:
+        """How many bytes it goes on for at `offset`; if it is over, 0, and the next one begins.
 
         It ends after `longest` bytes, or as soon as something has come in for the server, which
-        each call looks for.
+        each call looks for before that.
         """
-        before, self._arrivals = self._arrivals, self._transport.arrivals()
-        was_quiet, self._is_quiet = self._is_quiet, before in (None, self._arrivals)
-        # Twice, as after the first time this may run before whoever is to receive it.
-        if was_quiet and self._is_quiet and offset - self._began_at < longest:
-            return False
+        if (left := self._began_at + longest - offset) > 0:
+            before, self._arrivals = self._arrivals, self._transport.arrivals()
+            was_quiet, self._is_quiet = self._is_quiet, before in (None, self._arrivals)
+            # Twice, as after the first time this may run before whoever is to receive it.
+            if was_quiet and self._is_quiet:
+                return left
         self._began_at = offset
-        return True
+        return 0
 
 
 class SendTurn(Turn):
@@ -111,10 +117,11 @@ class SendTurn(Turn):
             self.begin(offset)
         self.look_below = size
         if offset >= self._end:
-            longest = QUIET_BUDGETS * self._send_budget // self._sharing()
-            if longest <= self._size or self.is_over(offset, longest):
+            least = self._send_budget // _MOST_SHARING_QUIETLY
+            longest = max(QUIET_BUDGETS * self._send_budget // self._sharing(), least)
+            if not (left := self.left(offset, longest)):
                 return False
-            self._end = offset + self._size
+            self._end = offset + min(left, max(self._size, least))
         if trio.current_time() > self._deadline:
             # The handler takes its time for each chunk, and next time this is noticed earlier.
             self._look_after = 1
