@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -12,8 +13,6 @@ from trio_stream import AbortReason, App, Request, Response, SendResult
 from trio_stream.testing import open_client
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.harness import Kind
 
 SIZE = 500_000
@@ -228,3 +227,53 @@ async def test_last_on_writable_handler_counts() -> None:
     async with open_client(app, window=600) as client:
         assert await (await client.get("/")).read() == pattern(1000)
         assert log == ["second"]
+
+
+@pytest.mark.parametrize("cancel_on_abort", [True, False])
+async def test_send_chunk_after_a_failed_try_finds_that_the_client_has_gone(
+    autojump_clock: trio.testing.MockClock, cancel_on_abort: bool
+) -> None:
+    """Nobody has told: there is nothing that it could wait for."""
+    app = App()
+    noted: list[object] = []
+
+    @app.get("/", cancel_on_abort=cancel_on_abort)
+    async def handler(res: Response, _: Request) -> None:
+        await res.send_chunk(bytes(500), SIZE)
+        assert not res.try_end(bytes(900), SIZE).ok
+        client._transport.reset()
+        with trio.move_on_after(100):
+            noted.append(await res.send_chunk(bytes(100), SIZE))
+        noted.append(trio.current_time())
+
+    async with open_client(app, window=1000) as client:
+        await client.send_all(get("/"))
+        await trio.sleep(1)
+    assert noted == [(False, True), 0]
+
+
+async def test_send_chunk_after_a_failed_try_returns_when_all_of_it_is_taken(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It does not wait for the call that the try has armed, which may send on then."""
+    app = App()
+    noted: list[object] = []
+
+    def on_writable(res: Response, _: int) -> None:
+        noted.append(res.try_end(bytes(10), SIZE))
+
+    @app.get("/")
+    async def handler(res: Response, _: Request) -> None:
+        await res.send_chunk(bytes(500), SIZE)
+        noted.append(res.try_end(bytes(900), SIZE))
+        await trio.sleep(2)
+        res.on_writable(on_writable)
+        noted.append(await res.send_chunk(bytes(100), SIZE))
+        await trio.sleep_forever()
+
+    async with open_client(app, window=1000) as client:
+        await client.send_all(get("/"))
+        await trio.sleep(1)
+        await client.receive_some()
+        await trio.sleep(2)
+    assert noted == [(False, False), (True, False), (True, False)]

@@ -45,6 +45,7 @@ class SendingResponse(ResponseBase):
         start: int,
         *,
         is_plain: bool = False,
+        is_blocked: bool = False,
     ) -> SendResult:
         """As `send_chunk`, with all that can come in between; also for a part of a file.
 
@@ -54,6 +55,7 @@ class SendingResponse(ResponseBase):
           start: The offset of its first byte.
           is_plain: It is a chunk like those before it, and not the last one. Others have had their
             turn if they were to, and its beginning may have been sent already.
+          is_blocked: The transport has just not taken all of it.
 
         Raises:
           FileTooShortError, io.UnsupportedOperation: As `Transport.send_file`.
@@ -78,7 +80,7 @@ class SendingResponse(ResponseBase):
             is_open = start == self._outgoing.offset and not (self._ended or self.aborted)
             result = self._try_cork(view) if is_plain and is_open else None
             if result is None:
-                is_blocked = is_plain and self._failed_try
+                is_blocked = is_blocked and not self.aborted
                 result = await self._send_rest(view, total_size, start, is_blocked=is_blocked)
         finally:
             self._sending = False

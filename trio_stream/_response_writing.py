@@ -305,11 +305,13 @@ class WritingResponse(SendingResponse):
         result = self._try_cork(view)
         if result is SENT:
             return SENT
+        is_blocked = False
         if result is None:
             accepted = self._send(view, is_lent=True)
             if accepted == size and not self._outgoing.blocked:
                 return SENT
-        return await self._send_all(view, total_size, start, is_plain=True)
+            is_blocked = accepted < size
+        return await self._send_all(view, total_size, start, is_plain=True, is_blocked=is_blocked)
 
     async def drain(self) -> None:
         """Park until what `write` or `end` queued has gone, or the response is aborted."""
