@@ -111,7 +111,12 @@ class SendTurn(Turn):
         self.look_at = offset if has_begun else min(offset + self._look_after, self._end)
 
     def goes_on(self, offset: int, size: int) -> bool:
-        """Whether a chunk of `size` bytes may be sent at `offset` before others have their turn."""
+        """Whether a chunk of `size` bytes may be sent at `offset` before others have their turn.
+
+        Args:
+          offset: Where it begins.
+          size: At least 1.
+        """
         if trio.lowlevel.current_task().custom_sleep_data is not self._deadline:
             # The handler has waited for something else, or sent something else.
             self.begin(offset)
@@ -126,9 +131,9 @@ class SendTurn(Turn):
             # The handler takes its time for each chunk, and next time this is noticed earlier.
             self._look_after = 1
             return False
-        self._look_after = max(min(max(2 * self._look_after, size), _CHUNKS_UNLOOKED * size), 1)
+        self._look_after = min(max(2 * self._look_after, size), _CHUNKS_UNLOOKED * size)
         self.look_at = min(offset + self._look_after, self._end)
         return True
 
     def _sharing(self) -> int:
-        return max(self._stats.active_responses, 1)  # a response that is long over may be alone
+        return self._stats.active_responses or 1  # a response that is long over may be alone
