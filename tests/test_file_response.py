@@ -13,7 +13,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from tests.harness import Kind, Peer
     from trio_stream._file import OpenVariant
+    from trio_stream._response_sending import Pieces
 
 # Over the part that is sent at a time (with what is read before it), and not in whole pages.
 SIZE = 2 * 1024 * 1024 + 150_005
@@ -723,10 +724,10 @@ async def test_gone_while_parked(
     over = trio.Event()
     responses: list[Response] = []
 
-    def note_next(part: type[PacedPart | ReadPart]) -> None:
+    def note_next(part: type[Pieces]) -> None:
         real_next = part.next
 
-        async def next_piece(self: Any, sent: int) -> Any:  # noqa: ANN401
+        async def next_piece(self: Pieces, sent: int) -> memoryview | FilePart:
             assert not responses[0].aborted
             return await real_next(self, sent)
 

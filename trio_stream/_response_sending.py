@@ -244,8 +244,9 @@ class SendingResponse(ResponseBase):
             self._failed_try = True
             self._missed_writable = False
         elif self._outgoing.blocked and self._outgoing.is_flushed:
-            self._wake()
-            if self._writable_handler is None:
+            if self._writable_handler is not None:
+                self._wake()
+            else:
                 # There is room, though the kernel does not say so before half of what it may keep
                 # has gone. Until then chunks would leave one by one: with 1000 clients, half did.
                 self._transport.on_writable()
